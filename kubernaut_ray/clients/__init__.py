@@ -1,0 +1,1 @@
+"""HTTP clients of our own services, spoken in the models of ``contracts``."""

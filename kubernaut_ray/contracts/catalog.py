@@ -1,0 +1,171 @@
+"""The workflow catalog (contract of Data Storage): what a workflow is, how it is searched, what an answer explains."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from kubernaut_ray.contracts.audit import Pagination
+from kubernaut_ray.contracts.base import Contract
+from kubernaut_ray.crds.base import Timestamp
+from kubernaut_ray.crds.enums import ExecutionEngine, ParameterType, WorkflowStatus
+
+ANY = "*"
+LabelValue = str | tuple[str, ...]
+"""A scalar, several alternatives, or ``*``."""
+
+
+class WorkflowDescription(Contract):
+    what: str
+    when_to_use: str = ""
+    when_not_to_use: str = ""
+    preconditions: str = ""
+
+
+class WorkflowParameter(Contract):
+    name: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
+    type: ParameterType = ParameterType.STRING
+    required: bool = False
+    description: str = ""
+    enum: tuple[str, ...] = ()
+    pattern: str = ""
+    minimum: int | None = None
+    maximum: int | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    default: str | None = None
+    depends_on: tuple[str, ...] = ()
+
+
+class WorkflowLabels(Contract):
+    """What a workflow is for. ``*`` matches anything; absent custom and detected labels require nothing."""
+
+    signal_type: LabelValue = ANY
+    severity: LabelValue = ANY
+    component: LabelValue = ANY
+    """``deployment``, ``pod``, …; ``apps/v1/Deployment`` is accepted and means its kind."""
+    environment: LabelValue = ANY
+    priority: LabelValue = ANY
+    custom: dict[str, tuple[str, ...]] = {}
+    detected: dict[str, str] = {}
+    """Detected label (camelCase, as in DetectedLabels) → ``true``, a value such as ``argocd``, or ``*`` (some value)."""
+
+
+class Workflow(Contract):
+    """A catalog record. Everything but ``status``, the disable fields and the statistics is immutable."""
+
+    workflow_id: str
+    workflow_name: str
+    version: str
+    title: str = ""
+    action_type: str
+    description: WorkflowDescription
+    owner: str = ""
+    labels: WorkflowLabels
+    parameters: tuple[WorkflowParameter, ...] = ()
+    execution_engine: ExecutionEngine = ExecutionEngine.TEKTON
+    container_image: str
+    """The bundle without its digest, for example ``localhost:5000/workflows/restart:1.0.0`` or ``oci:restart-rollout:1.0.0``."""
+    container_digest: str
+    content: str = ""
+    """``workflow-schema.yaml`` as it is in the bundle."""
+    content_hash: str = ""
+    """sha256 hex of ``content``."""
+    service_account_name: str = ""
+    status: WorkflowStatus = WorkflowStatus.ACTIVE
+    is_latest_version: bool = True
+    previous_version: str = ""
+    disabled_at: Timestamp | None = None
+    disabled_by: str = ""
+    disabled_reason: str = ""
+    total_executions: int = 0
+    successful_executions: int = 0
+    created_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
+
+    @property
+    def pinned_image(self) -> str:
+        """The image reference with its digest: what is executed."""
+        return f"{self.container_image}@{self.container_digest}" if self.container_digest else self.container_image
+
+
+class RegisterWorkflow(Contract):
+    """Register a workflow from its bundle: the server pulls, validates, and pins the digest."""
+
+    container_image: str
+    container_digest: str = ""
+    registered_by: str = ""
+
+
+class WorkflowPage(Contract):
+    workflows: tuple[Workflow, ...]
+    pagination: Pagination
+
+
+class WorkflowPatch(Contract):
+    """The mutable fields."""
+
+    status: WorkflowStatus
+    reason: str = ""
+
+
+class SearchFilters(Contract):
+    """Facts of the incident. Empty means unknown and filters nothing."""
+
+    signal_type: str = ""
+    severity: str = ""
+    component: str = ""
+    """Kind of the target, any case."""
+    environment: str = ""
+    priority: str = ""
+    custom_labels: dict[str, tuple[str, ...]] = {}
+    detected_labels: dict[str, Any] = {}
+    """As in DetectedLabels (camelCase); failed detections must already be left out."""
+
+
+class SearchRequest(Contract):
+    query: Annotated[str, Field(max_length=8192)]
+    filters: SearchFilters = SearchFilters()
+    top_k: Annotated[int, Field(ge=1, le=100)] = 10
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    include_disabled: bool = False
+    explain: bool = False
+    remediation_id: str = ""
+    """For the audit trail only; never influences the result."""
+
+
+class ScoreBreakdown(Contract):
+    semantic: float
+    lexical: float
+    labels: float
+    detected: float
+    custom: float
+    penalty: float
+
+
+class SearchHit(Contract):
+    """``score`` orders the answer; it is a relevance, not a probability, and never a confidence."""
+
+    rank: int
+    score: float
+    score_breakdown: ScoreBreakdown
+    workflow: Workflow
+
+
+class SearchExclusion(Contract):
+    """Why a workflow was not offered (with ``explain``)."""
+
+    workflow_id: str
+    workflow_name: str
+    reason: str
+
+
+class SearchResponse(Contract):
+    hits: tuple[SearchHit, ...]
+    total_matched: int
+    """How many passed the label filter."""
+    snapshot_version: int
+    embedder: str = ""
+    took_ms: float = 0.0
+    excluded: tuple[SearchExclusion, ...] = ()

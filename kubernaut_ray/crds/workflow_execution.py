@@ -1,0 +1,102 @@
+"""WorkflowExecution: one run of one workflow on one target, mapped to one PipelineRun."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from kubernaut_ray import names
+from kubernaut_ray.conditions import Condition
+from kubernaut_ray.crds.base import (
+    IMMUTABLE,
+    CustomResource,
+    DurationText,
+    LocalReference,
+    Meta,
+    Model,
+    Name,
+    ObjectReference,
+    PrinterColumn,
+    Score,
+    ShortText,
+    Text,
+    Timestamp,
+)
+from kubernaut_ray.crds.enums import ClearMethod, ExecutionFailureReason, WorkflowExecutionPhase
+from kubernaut_ray.crds.shared import FailureDetails, Parameters, WorkflowRef
+
+
+class ExecutionConfig(Model):
+    timeout: DurationText = "30m"
+    service_account_name: Name = names.WORKFLOW_SERVICE_ACCOUNT
+
+
+class WorkflowExecutionSpec(Model):
+    remediation_request_ref: ObjectReference
+    workflow_ref: WorkflowRef
+    target_resource: ShortText
+    """``namespace/kind/name`` or ``kind/name``, the kind in lower case."""
+    parameters: Parameters = {}
+    confidence: Score | None = None
+    rationale: Text = ""
+    execution_config: ExecutionConfig = ExecutionConfig()
+    deadline: Timestamp | None = None
+
+
+class PipelineRunSummary(Model):
+    status: ShortText = ""
+    reason: ShortText = ""
+    message: Text = ""
+    completed_tasks: Annotated[int, Field(ge=0)] = 0
+    total_tasks: Annotated[int, Field(ge=0)] = 0
+
+
+class ExecutionFailureDetails(FailureDetails):
+    reason: ExecutionFailureReason
+
+
+class BlockClearance(Model):
+    cleared_at: Timestamp
+    cleared_by: ShortText
+    clear_reason: Text
+    clear_method: ClearMethod
+
+
+class WorkflowExecutionStatus(Model):
+    phase: WorkflowExecutionPhase | None = None
+    observed_generation: int | None = None
+    message: Text = ""
+    start_time: Timestamp | None = None
+    completion_time: Timestamp | None = None
+    duration: ShortText = ""
+    pipeline_run_ref: LocalReference | None = None
+    pipeline_run_uid: ShortText = ""
+    pipeline_run_status: PipelineRunSummary | None = None
+    results: Parameters = {}
+    """What the pipeline reported as results."""
+    lock_released: bool = False
+    failure_details: ExecutionFailureDetails | None = None
+    block_clearance: BlockClearance | None = None
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=32)] = ()
+
+
+class WorkflowExecution(CustomResource):
+    META: ClassVar[Meta] = Meta(
+        plural="workflowexecutions",
+        singular="workflowexecution",
+        short_names=("wfe",),
+        columns=(
+            PrinterColumn("Phase", ".status.phase"),
+            PrinterColumn("Workflow", ".spec.workflowRef.workflowName"),
+            PrinterColumn("Target", ".spec.targetResource"),
+            PrinterColumn("Failure", ".status.failureDetails.reason"),
+            PrinterColumn("Duration", ".status.duration"),
+            PrinterColumn("PipelineRun", ".status.pipelineRunRef.name", priority=1),
+            PrinterColumn("Age", ".metadata.creationTimestamp", "date"),
+        ),
+        selectable_fields=(".spec.targetResource",),
+    )
+
+    spec: Annotated[WorkflowExecutionSpec, Field(json_schema_extra=IMMUTABLE)]
+    status: WorkflowExecutionStatus = WorkflowExecutionStatus()

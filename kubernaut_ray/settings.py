@@ -1,0 +1,225 @@
+"""Settings, read once at the edge and passed down as frozen values. Every field says its unit.
+
+Sources, later ones winning: defaults, a YAML file, environment variables ``KUBERNAUT_<GROUP>__<FIELD>``, the command line.
+Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from kubernaut_ray import names
+from kubernaut_ray.errors import InvalidInput
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ServerSettings(Group):
+    """Where HTTP listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0 picks a free port."""
+    dashboard: bool = True
+    """Run Ray's dashboard (about 195 MiB)."""
+
+
+class GatewaySettings(Group):
+    replicas: Annotated[int, Field(ge=1)] = 2
+    max_body_bytes: int = 262_144
+    """Refused with 413 beyond this."""
+    max_concurrent_requests: int = 100
+    max_queued_requests: int = 200
+    kubernetes_timeout: Seconds = 15
+    kubernetes_retries: int = 3
+    owner_lookup_timeout: Seconds = 2
+    occurrence_flush_interval: Seconds = 0.5
+    """How long duplicate counts may stay in memory before they reach the RemediationRequest's status."""
+    storm_enabled: bool = True
+    storm_rate_threshold: int = 10
+    """More than this many signals of one name per minute is a rate storm."""
+    storm_pattern_threshold: int = 5
+    """More than this many distinct resources with one signal name within two minutes is a pattern storm."""
+    scope: Literal["opt-in", "opt-out", "all"] = "all"
+    """Which targets are managed by the label ``kubernaut.ai/managed``: only ``true`` (opt-in), all but ``false`` (opt-out)."""
+
+
+class SignalProcessingSettings(Group):
+    enrichment_timeout: Seconds = 30
+    labels_policy_timeout: Seconds = 5
+    priority_policy_timeout: Seconds = 0.1
+    business_policy_timeout: Seconds = 0.2
+    max_failures: int = 5
+
+
+class AnalysisSettings(Group):
+    approval_threshold: Annotated[float, Field(ge=0, le=1)] = 0.80
+    """Below this confidence a person must approve."""
+    review_threshold: Annotated[float, Field(ge=0, le=1)] = 0.70
+    """Below this confidence nothing is executed; a person takes over."""
+    max_attempts: int = 5
+    retry_base: Seconds = 1
+    retry_max: Seconds = 300
+
+
+class OrchestratorSettings(Group):
+    global_timeout: Seconds = 3600
+    processing_timeout: Seconds = 300
+    analyzing_timeout: Seconds = 600
+    approval_timeout: Seconds = 900
+    executing_timeout: Seconds = 1800
+    verifying_timeout: Seconds = 1800
+    consecutive_failures: int = 3
+    consecutive_failure_block: Seconds = 3600
+    recheck_interval: Seconds = 30
+    """How often an event-based block (duplicate, busy) is looked at again."""
+    recently_remediated_window: Seconds = 300
+    backoff_base: Seconds = 60
+    backoff_max: Seconds = 600
+    backoff_max_exponent: int = 4
+    max_pre_execution_failures: int = 5
+    max_recovery_attempts: int = 3
+    termination_rate_limit: Annotated[float, Field(ge=0, le=1)] = 0.10
+    termination_rate_window: Seconds = 3600
+    termination_rate_minimum: int = 10
+    """The rate is not judged on fewer executions than this."""
+    retention: Seconds = 86_400
+    notify_self_resolved: bool = False
+
+
+class ExecutionSettings(Group):
+    namespace: str = names.WORKFLOW_NAMESPACE
+    service_account: str = names.WORKFLOW_SERVICE_ACCOUNT
+    timeout: Seconds = 1800
+    cooldown: Seconds = 300
+    """How long a finished PipelineRun is kept as the target's lock."""
+    poll_interval: Seconds = 10
+
+
+class NotificationSettings(Group):
+    routing_file: Path | None = None
+    """An Alertmanager-style routing file; without one everything goes to the console and file channels."""
+    output_directory: Path | None = None
+    """Where the file channel writes; ``notifications`` in the data directory by default."""
+    credentials_directory: Path | None = None
+    """A folder of one file a credential, as a projected Secret."""
+    timeout: Seconds = 10
+    breaker_failures: int = 3
+    breaker_open: Seconds = 30
+    breaker_successes: int = 2
+
+
+class LlmSettings(Group):
+    provider: Literal["evidence", "openai", "anthropic"] = "evidence"
+    model: str = ""
+    base_url: str = ""
+    api_key: SecretStr | None = None
+    """Never written anywhere; from the environment (``KUBERNAUT_LLM__API_KEY``, ``OPENAI_API_KEY``, ``ANTHROPIC_API_KEY``)."""
+    temperature: float = 0.2
+    request_timeout: Seconds = 120
+    investigation_timeout: Seconds = 600
+    max_validation_attempts: int = 3
+    max_tool_calls: int = 30
+    tool_output_bytes: int = 16_384
+    sessions_concurrent: int = 8
+
+
+class CatalogSettings(Group):
+    registry_insecure: bool = False
+    """Talk plain HTTP to the OCI registry."""
+    registry_config: Path | None = None
+    """A docker ``config.json`` with registry credentials."""
+    audit_flush_interval: Seconds = 0.25
+    search_replicas: Annotated[int, Field(ge=1)] = 1
+
+
+class FleetSettings(Group):
+    shards: dict[str, Annotated[int, Field(ge=1, le=names.VIRTUAL_SHARDS)]] = {}
+    """Actors a kind (by plural), 1 where not named."""
+    concurrency: Annotated[int, Field(ge=1)] = 16
+    """Reconciles at a time in one actor."""
+    resync_interval: Seconds = 300
+    backoff_base: Seconds = 0.5
+    backoff_max: Seconds = 60
+
+
+class Settings(BaseSettings):
+    """All settings of one running system."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KUBERNAUT_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Path(".kubernaut")
+    kubeconfig: Path | None = None
+    """A cluster to run against; ``None`` starts the embedded API server."""
+    namespace: str = names.SYSTEM_NAMESPACE
+    """Where our objects live."""
+    cluster_name: str = ""
+    policies_directory: Path | None = None
+    """Rego policies; the shipped defaults otherwise."""
+    log_format: Literal["console", "json"] = "json"
+    log_level: str = "info"
+    server: ServerSettings = ServerSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    signal_processing: SignalProcessingSettings = SignalProcessingSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
+    execution: ExecutionSettings = ExecutionSettings()
+    notification: NotificationSettings = NotificationSettings()
+    llm: LlmSettings = LlmSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    fleet: FleetSettings = FleetSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over what ``load`` read from the file; nothing from ``.env`` files."""
+        return (env_settings, init_settings)
+
+    @classmethod
+    def load(cls, file: Path | None = None, **overrides: Any) -> Settings:
+        """Read the YAML file and the environment; ``overrides`` (whole groups or fields, nested dicts) win over both.
+
+        Raises ``InvalidInput`` that names the file and every wrong field.
+        """
+        values: dict[str, Any] = {}
+        if file is not None:
+            try:
+                values = yaml.safe_load(file.read_text()) or {}
+            except (OSError, yaml.YAMLError) as error:
+                raise InvalidInput(f"settings file {file}: {error}") from error
+            if not isinstance(values, dict):
+                raise InvalidInput(f"settings file {file}: expected a mapping of groups, got {type(values).__name__}")
+        try:
+            loaded = cls(**values)
+            return cls.model_validate(_merge(loaded.model_dump(), overrides)) if overrides else loaded
+        except ValueError as error:
+            raise InvalidInput(f"settings{f' file {file}' if file else ''}: {error}") from error
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
