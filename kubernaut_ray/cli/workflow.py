@@ -1,0 +1,175 @@
+"""``kubernaut-ray workflow``: validate a folder, push it as an OCI bundle, register, list and search the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from kubernaut_ray.cli import connection
+from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
+from kubernaut_ray.clients.data_storage import DataStorage
+from kubernaut_ray.contracts.catalog import RegisterWorkflow, SearchFilters, SearchRequest
+
+app = typer.Typer(help="Workflows: validate, push, register, list, search.", no_args_is_help=True)
+
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder with workflow-schema.yaml, pipeline.yaml and its script.", exists=True, file_okay=False
+    ),
+]
+Reference = Annotated[
+    str, typer.Option("--to", help="Where to push: REGISTRY/REPO:TAG. The data directory's own store by default.")
+]
+
+
+@asynccontextmanager
+async def _storage(data_dir: Path) -> AsyncIterator[DataStorage]:
+    system = connection.find(data_dir)
+    storage = DataStorage(system.service("data_storage"), system.token)
+    async with storage:
+        yield storage
+
+
+@app.command()
+def validate(folder: Folder) -> None:
+    """Check a workflow folder and say everything that is wrong with it.
+
+    Example: kubernaut-ray workflow validate manifests/workflows/restart-rollout
+    """
+
+    async def main() -> None:
+        from catalog import bundles
+
+        workflow = bundles.pack(folder).workflow
+        out.print(
+            f"[green]valid[/] {workflow.workflow_name} {workflow.version}: {workflow.action_type}, "
+            f"{len(workflow.parameters)} parameters",
+            highlight=False,
+        )
+
+    connection.run(main)
+
+
+@app.command()
+def push(
+    folder: Folder,
+    to: Reference = "",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Plain HTTP to the registry.")] = False,
+    data_dir: DataDir = connection.DEFAULT_DATA_DIR,
+) -> None:
+    """Pack a folder as a Tekton bundle and push it; prints the pinned reference.
+
+    Examples:
+
+      kubernaut-ray workflow push manifests/workflows/restart-rollout
+
+      kubernaut-ray workflow push ./my-workflow --to registry.example.org/workflows/my-workflow:1.0.0
+    """
+
+    async def main() -> None:
+        from catalog.bundles import Bundles, pack, reference_for
+
+        pinned = Bundles(data_dir / "bundles", insecure=insecure).push(
+            folder, to or reference_for(pack(folder).workflow)
+        )
+        typer.echo(str(pinned))
+
+    connection.run(main)
+
+
+@app.command()
+def register(
+    reference: Annotated[
+        str, typer.Argument(help="Bundle reference REGISTRY/REPO:TAG[@sha256:…], or a workflow folder.")
+    ],
+    data_dir: DataDir = connection.DEFAULT_DATA_DIR,
+) -> None:
+    """Register a bundle in the catalog; a folder is pushed to the data directory's own store first.
+
+    Registering the same content again changes nothing; other content under the same version is refused.
+
+    Example: kubernaut-ray workflow register manifests/workflows/restart-rollout
+    """
+
+    async def main() -> None:
+        from catalog.bundles import Bundles, pack, reference_for
+
+        image, _, digest = reference.partition("@")
+        folder = Path(reference)
+        if folder.is_dir():
+            pinned = Bundles(data_dir / "bundles").push(folder, reference_for(pack(folder).workflow))
+            image, digest = pinned.image, pinned.digest
+        async with _storage(data_dir) as storage:
+            workflow = await storage.register(RegisterWorkflow(container_image=image, container_digest=digest))
+        out.print(
+            f"[green]registered[/] {workflow.workflow_name} {workflow.version} as {workflow.workflow_id}",
+            highlight=False,
+        )
+
+    connection.run(main)
+
+
+@app.command("list")
+def list_(data_dir: DataDir = connection.DEFAULT_DATA_DIR) -> None:
+    """List the catalog."""
+
+    async def main() -> None:
+        async with _storage(data_dir) as storage:
+            page = await storage.workflows(limit=1000)
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for column in ("Name", "Version", "Action", "Status", "Runs", "What"):
+            table.add_column(column, overflow="fold")
+        for one in page.workflows:
+            runs = f"{one.successful_executions}/{one.total_executions}" if one.total_executions else "-"
+            table.add_row(one.workflow_name, one.version, one.action_type, one.status, runs, one.description.what)
+        out.print(table)
+
+    connection.run(main)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What is wrong, in words.")],
+    top: Annotated[int, typer.Option("--top", min=1, max=100, help="How many.")] = 5,
+    signal_type: Annotated[str, typer.Option(help="For example OOMKilled.")] = "",
+    severity: Annotated[str, typer.Option(help="critical, high, medium, low, warning or info.")] = "",
+    component: Annotated[str, typer.Option(help="Kind of the target, for example deployment.")] = "",
+    environment: Annotated[str, typer.Option(help="production, staging, development or test.")] = "",
+    priority: Annotated[str, typer.Option(help="P0 to P3.")] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Also say why the others were not offered.")] = False,
+    data_dir: DataDir = connection.DEFAULT_DATA_DIR,
+) -> None:
+    """Search the catalog as an investigation does.
+
+    Example: kubernaut-ray workflow search "OOMKilled critical memory limit too low" --component deployment
+    """
+    filters = SearchFilters(
+        signal_type=signal_type, severity=severity, component=component, environment=environment, priority=priority
+    )
+
+    async def main() -> None:
+        async with _storage(data_dir) as storage:
+            answer = await storage.search(SearchRequest(query=query, filters=filters, top_k=top, explain=explain))
+        if not answer.hits:
+            raise CommandError("nothing in the catalog fits these labels; try with fewer, or --explain", Exit.NOT_FOUND)
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for column in ("#", "Workflow", "Version", "Score", "Semantic", "Lexical", "Labels", "What"):
+            table.add_column(column, overflow="fold")
+        for hit in answer.hits:
+            parts = hit.score_breakdown
+            table.add_row(
+                str(hit.rank), hit.workflow.workflow_name, hit.workflow.version, f"{hit.score:.3f}", f"{parts.semantic:.2f}",
+                f"{parts.lexical:.2f}", f"{parts.labels:.2f}", hit.workflow.description.what,
+            )  # fmt: skip
+        out.print(table)
+        for gone in answer.excluded:
+            out.print(f"[dim]not offered: {gone.workflow_name}: {gone.reason}[/]", highlight=False)
+
+    connection.run(main)

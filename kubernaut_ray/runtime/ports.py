@@ -1,0 +1,57 @@
+"""Ports and short paths: free ones, the same as last time where they still are free, so that URLs outlive a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+_FILE = "ports.json"
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_free() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def choose(data_dir: Path, **wanted: int) -> dict[str, int]:
+    """Return a port for each name: the wanted one (when not 0), else the one used before if free, else any free one."""
+    file = data_dir / _FILE
+    try:
+        before: dict[str, int] = json.loads(file.read_text())
+    except (OSError, ValueError):
+        before = {}
+    chosen: dict[str, int] = {}
+    for name, port in wanted.items():
+        if port == 0:
+            port = before.get(name, 0)  # noqa: PLW2901
+            while port == 0 or port in chosen.values() or not is_free(port):
+                port = _any_free()  # noqa: PLW2901
+        chosen[name] = port
+    file.write_text(json.dumps(chosen, indent=2) + "\n")
+    return chosen
+
+
+def short_directory(data_dir: Path) -> Path:
+    """Return a private folder with a short path for this data directory: Unix sockets allow some 100 characters only."""
+    tag = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:10]
+    folder = Path(tempfile.gettempdir()) / f"kubernaut-{os.getuid()}-{tag}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user; remove it or set TMPDIR")
+    folder.chmod(0o700)
+    return folder
