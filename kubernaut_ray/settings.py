@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, create_model
+from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from kubernaut_ray import names
 from kubernaut_ray.errors import InvalidInput
@@ -152,16 +152,10 @@ class FleetSettings(Group):
     backoff_max: Seconds = 60
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings of one running system."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="KUBERNAUT_",
-        env_nested_delimiter="__",
-        frozen=True,
-        extra="ignore",
-        nested_model_default_partial_update=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     data_dir: Path = Path(".kubernaut")
     kubeconfig: Path | None = None
@@ -185,18 +179,6 @@ class Settings(BaseSettings):
     fleet: FleetSettings = FleetSettings()
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over what ``load`` read from the file; nothing from ``.env`` files."""
-        return (env_settings, init_settings)
-
-    @classmethod
     def load(cls, file: Path | None = None, **overrides: Any) -> Settings:
         """Read the YAML file and the environment; ``overrides`` (whole groups or fields, nested dicts) win over both.
 
@@ -211,10 +193,15 @@ class Settings(BaseSettings):
             if not isinstance(values, dict):
                 raise InvalidInput(f"settings file {file}: expected a mapping of groups, got {type(values).__name__}")
         try:
-            loaded = cls(**values)
-            return cls.model_validate(_merge(loaded.model_dump(), overrides)) if overrides else loaded
+            environment = EnvSettingsSource(_Environment, env_prefix="KUBERNAUT_", env_nested_delimiter="__")()
+            return cls.model_validate(_merge(_merge(values, environment), overrides))
         except ValueError as error:
             raise InvalidInput(f"settings{f' file {file}' if file else ''}: {error}") from error
+
+
+_fields: dict[str, Any] = {name: (field.annotation, field) for name, field in Settings.model_fields.items()}
+_Environment = create_model("_Environment", __base__=BaseSettings, **_fields)
+"""Tells the environment source which fields there are."""
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def alert(deployment: str, namespace: str, *, name: str = "KubeContainerOOMKilled", status: str = "firing") -> dict[str, Any]:
+def alert(
+    deployment: str, namespace: str, *, name: str = "KubeContainerOOMKilled", status: str = "firing"
+) -> dict[str, Any]:
     """One alert of an Alertmanager webhook about a Deployment."""
     return {
         "status": status,
@@ -177,5 +179,7 @@ async def eventually(
         if condition(remediation):
             return remediation
         if time.monotonic() > deadline:
-            raise AssertionError(f"{name} after {timeout:.0f} s: {remediation.status.model_dump_json(exclude_none=True)[:3000]}")
+            raise AssertionError(
+                f"{name} after {timeout:.0f} s: {remediation.status.model_dump_json(exclude_none=True)[:3000]}"
+            )
         await asyncio.sleep(0.05)

@@ -1,0 +1,65 @@
+"""Commands without a running system: help, exit codes, and errors that say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kubernaut_ray import __version__
+from kubernaut_ray.cli import app
+from kubernaut_ray.cli.connection import Exit
+
+run = CliRunner()
+
+
+def test_version() -> None:
+    """The version is the package's."""
+    assert run.invoke(app, ["--version"]).output.strip() == f"kubernaut-ray {__version__}"
+
+
+@pytest.mark.parametrize(
+    "command", ["up", "demo", "send", "status", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow search"]
+)  # fmt: skip
+def test_every_command_has_help(command: str) -> None:
+    """Each help text says what the command does."""
+    result = run.invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("command", ["status", "approve rr-1", "reject rr-1 --reason no", "workflow list"])
+def test_without_a_system_commands_say_how_to_start_one(command: str, tmp_path: Path) -> None:
+    """The exit code is 4 and the message names the command to run."""
+    result = run.invoke(app, [*command.split(), "--data-dir", str(tmp_path)])
+    assert result.exit_code == Exit.UNREACHABLE
+    assert "kubernaut-ray up" in result.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"{not json", Exit.REFUSED), (b'{"neither": 1}', Exit.UNREACHABLE), (None, Exit.USAGE)],
+    ids=["not JSON", "nothing runs", "no such file"],
+)
+def test_send_says_what_is_wrong_with_a_file(tmp_path: Path, content: bytes | None, code: Exit) -> None:
+    """A file that cannot be sent ends with a code of its own."""
+    file = tmp_path / "alert.json"
+    if content is not None:
+        file.write_bytes(content)
+    assert run.invoke(app, ["send", str(file), "--data-dir", str(tmp_path)]).exit_code == code
+
+
+def test_crds_prints_manifests_for_kubectl() -> None:
+    """All kinds are printed as one YAML stream."""
+    import yaml
+
+    documents = list(yaml.safe_load_all(run.invoke(app, ["crds"]).output))
+    assert {d["spec"]["names"]["kind"] for d in documents} >= {"RemediationRequest", "NotificationRequest"}
+
+
+def test_validate_names_every_problem(tmp_path: Path) -> None:
+    """A folder that is no workflow is refused with what is missing."""
+    result = run.invoke(app, ["workflow", "validate", str(tmp_path)])
+    assert result.exit_code == Exit.REFUSED
+    assert "workflow-schema.yaml" in result.output

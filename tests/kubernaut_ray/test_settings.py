@@ -1,0 +1,55 @@
+"""Settings: where they come from, which source wins, and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.settings import Settings
+
+
+def test_the_environment_wins_over_the_file_and_arguments_over_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File, then environment, then arguments; untouched fields of a group keep what they had."""
+    file = tmp_path / "settings.yaml"
+    file.write_text("gateway: {replicas: 3, max_body_bytes: 1000, storm_rate_threshold: 7}\n")
+    monkeypatch.setenv("KUBERNAUT_GATEWAY__REPLICAS", "4")
+    monkeypatch.setenv("KUBERNAUT_GATEWAY__MAX_BODY_BYTES", "2000")
+    settings = Settings.load(file, gateway={"max_body_bytes": 5000})
+    assert (settings.gateway.replicas, settings.gateway.max_body_bytes, settings.gateway.storm_rate_threshold) == (
+        4,
+        5000,
+        7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("gateway: {replicas: 0}", "gateway.replicas"),
+        ("gateway: {replicsa: 2}", "gateway.replicsa"),
+        ("- a list", "mapping"),
+        ("gateway: {", "settings.yaml"),
+    ],
+    ids=["out of range", "unknown field", "not a mapping", "not YAML"],
+)
+def test_a_wrong_file_says_where(tmp_path: Path, text: str, says: str) -> None:
+    """The error names the file and the field."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=says) as caught:
+        Settings.load(file)
+    assert "settings.yaml" in str(caught.value)
+
+
+def test_the_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The LLM's key is in no text form of the settings."""
+    monkeypatch.setenv("KUBERNAUT_LLM__API_KEY", "sk-very-secret")
+    settings = Settings.load()
+    assert settings.llm.api_key is not None
+    assert settings.llm.api_key.get_secret_value() == "sk-very-secret"
+    assert "very-secret" not in repr(settings)
+    assert "very-secret" not in settings.model_dump_json()
