@@ -42,7 +42,13 @@ class Model(BaseModel):
     """A frozen value: snake_case in Python, camelCase on the wire, unknown fields ignored as the API server prunes them."""
 
     model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore", use_enum_values=False
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        use_enum_values=False,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
     def to_object(self) -> dict[str, Any]:
@@ -154,7 +160,7 @@ class CustomResource(Model):
 
     @property
     def owner_reference(self) -> dict[str, Any]:
-        """This object as the controlling owner of a child, in JSON form."""
+        """Return this object as the controlling owner of a child, in JSON form."""
         return {
             "apiVersion": names.API_VERSION,
             "kind": self.kind(),

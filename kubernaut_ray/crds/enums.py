@@ -130,6 +130,32 @@ class DeliveryState(StrEnum):
     CANCELLED = "Cancelled"
 
 
+class SignalOutcome(StrEnum):
+    """What became of one signal at the gateway."""
+
+    CREATED = "created"
+    DUPLICATE = "duplicate"
+    RESOLVED = "resolved"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class AdmissionReason(StrEnum):
+    """Why the gateway did with a signal what it did."""
+
+    NEW_INCIDENT = "NewIncident"
+    IN_PROGRESS = "InProgress"
+    AWAITING_REVIEW = "AwaitingReview"
+    HELD = "Held"
+    RESOLUTION_RECORDED = "ResolutionRecorded"
+    NOTHING_OPEN = "NothingOpen"
+    UNMANAGED_RESOURCE = "UnmanagedResource"
+    NOT_A_SIGNAL = "NotASignal"
+    MALFORMED = "Malformed"
+    REFUSED = "Refused"
+    UNAVAILABLE = "Unavailable"
+
+
 class SignalProcessingPhase(StrEnum):
     PENDING = "Pending"
     ENRICHING = "Enriching"
@@ -137,6 +163,42 @@ class SignalProcessingPhase(StrEnum):
     CATEGORIZING = "Categorizing"
     COMPLETED = "Completed"
     FAILED = "Failed"
+
+
+class EnrichmentReason(StrEnum):
+    """Reasons of SignalProcessing's condition ``EnrichmentComplete``."""
+
+    ENRICHMENT_SUCCEEDED = "EnrichmentSucceeded"
+    ENRICHMENT_FAILED = "EnrichmentFailed"
+    API_TIMEOUT = "K8sAPITimeout"
+    RBAC_DENIED = "RBACDenied"
+    DEGRADED_MODE = "DegradedMode"
+
+
+class ClassificationReason(StrEnum):
+    """Reasons of SignalProcessing's condition ``ClassificationComplete``."""
+
+    SUCCEEDED = "ClassificationSucceeded"
+    POLICY_ERROR = "RegoEvaluationError"
+    POLICY_NOT_FOUND = "PolicyNotFound"
+    INVALID_NAMESPACE_LABELS = "InvalidNamespaceLabels"
+    SEVERITY_FALLBACK = "SeverityFallback"
+
+
+class CategorizationReason(StrEnum):
+    """Reasons of SignalProcessing's condition ``CategorizationComplete``."""
+
+    SUCCEEDED = "CategorizationSucceeded"
+    FAILED = "CategorizationFailed"
+    INVALID_BUSINESS_UNIT = "InvalidBusinessUnit"
+    INVALID_SLA_TIER = "InvalidSLATier"
+
+
+class ProcessingReason(StrEnum):
+    """Reasons of SignalProcessing's condition ``ProcessingComplete``."""
+
+    SUCCEEDED = "ProcessingSucceeded"
+    FAILED = "ProcessingFailed"
 
 
 class EnvironmentSource(StrEnum):
@@ -237,6 +299,18 @@ class PolicyDecision(StrEnum):
     MANUAL_REVIEW_REQUIRED = "manual_review_required"
     DENIED = "denied"
     DEGRADED_MODE = "degraded_mode"
+
+
+class PolicyFault(StrEnum):
+    """Why a policy gave no verdict. None of them is a "no": the caller falls back to its safe side."""
+
+    NO_POLICY = "NoPolicy"
+    COMPILE = "DoesNotCompile"
+    CONFLICT = "ConflictingRules"
+    EVALUATION = "EvaluationFailed"
+    TIMEOUT = "TimedOut"
+    INPUT_TOO_LARGE = "InputTooLarge"
+    OVERLOADED = "Overloaded"
 
 
 class HumanReviewReason(StrEnum):

@@ -13,7 +13,6 @@ from kubernaut_ray.crds.base import (
     Labels,
     Meta,
     Model,
-    Name,
     ObjectReference,
     PrinterColumn,
     ShortText,

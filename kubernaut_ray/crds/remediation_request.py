@@ -86,6 +86,8 @@ class Symptom(Model):
     first_seen_at: Timestamp
     last_seen_at: Timestamp
     occurrence_count: Annotated[int, Field(ge=1)] = 1
+    resolved_at: Timestamp | None = None
+    """When the source said that this symptom is over; unset again when it fires anew."""
 
 
 class Deduplication(Model):
