@@ -5,15 +5,29 @@ Objects go in and come out as plain JSON mappings (orjson), because the generate
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
-from kubernaut_ray.kube.resources import Resource
+import orjson
+
+from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.kube import connection, discovery
+from kubernaut_ray.kube.connection import Connection
+from kubernaut_ray.kube.errors import NotFound, Unavailable
+from kubernaut_ray.kube.resources import POD, SERVICE_ACCOUNT, SUBJECT_ACCESS_REVIEW, TOKEN_REVIEW, Resource
 
 Object = dict[str, Any]
 PatchKind = Literal["merge", "json", "strategic", "apply"]
+
+_PATCH_TYPES: dict[PatchKind, str] = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +57,21 @@ class UserInfo:
 class KubeClient:
     """One connection pool to one API server. Errors are ``kubernaut_ray.kube.errors``."""
 
+    def __init__(self, link: Connection) -> None:
+        self._link = link
+
     @classmethod
     async def connect(
         cls, kubeconfig: Path | None = None, *, context: str | None = None, timeout: float = 15.0
     ) -> Self:
-        """Connect by kubeconfig, or by the pod's service account when ``kubeconfig`` is ``None`` and one is mounted."""
-        raise NotImplementedError
+        """Connect by kubeconfig, or by the pod's service account when ``kubeconfig`` is ``None`` and one is mounted.
+
+        No request is made yet. Raises ``InvalidInput`` when there are no usable credentials.
+        """
+        return cls(Connection(await connection.configure(kubeconfig, context), timeout=timeout))
 
     async def close(self) -> None:
-        raise NotImplementedError
+        await self._link.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,9 +79,14 @@ class KubeClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def host(self) -> str:
+        """The API server's base URL."""
+        return self._link.host
+
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         """Read one object from the source of truth. Raises ``NotFound``."""
-        raise NotImplementedError
+        return await self._link.send("GET", _path(resource, namespace, name))
 
     async def list(
         self,
@@ -74,13 +99,23 @@ class KubeClient:
         continue_token: str = "",
     ) -> ObjectList:
         """List one page (all, when ``limit`` is ``None``). ``namespace`` ``None`` means all namespaces."""
-        raise NotImplementedError
+        query = _query(labelSelector=labels, fieldSelector=fields, limit=limit, **{"continue": continue_token})
+        body = await self._link.send("GET", _path(resource, namespace), query=query)
+        metadata = body.get("metadata") or {}
+        items = tuple(body.get("items") or ())
+        for item in items:
+            # The items of a list lack what the list says once.
+            item.setdefault("apiVersion", resource.api_version)
+            item.setdefault("kind", resource.kind)
+        return ObjectList(items, metadata.get("resourceVersion", ""), metadata.get("continue") or "")
 
     async def create(
         self, resource: Resource, obj: Mapping[str, Any], namespace: str | None = None, *, dry_run: bool = False
     ) -> Object:
         """Create. ``apiVersion`` and ``kind`` are filled in; the namespace defaults to the object's. Raises ``AlreadyExists``."""
-        raise NotImplementedError
+        path = _path(resource, _home(resource, obj, namespace))
+        query = _query(dryRun="All" if dry_run else "", fieldManager=connection.USER_AGENT)
+        return await self._link.send("POST", path, query=query, body=_typed(resource, obj))
 
     async def replace(
         self,
@@ -91,7 +126,10 @@ class KubeClient:
         subresource: str | None = None,
     ) -> Object:
         """PUT. Raises ``Conflict`` when ``metadata.resourceVersion`` is set and old."""
-        raise NotImplementedError
+        name = str((obj.get("metadata") or {}).get("name") or "")
+        path = _path(resource, _home(resource, obj, namespace), name, subresource)
+        query = _query(fieldManager=connection.USER_AGENT)
+        return await self._link.send("PUT", path, query=query, body=_typed(resource, obj))
 
     async def patch(
         self,
@@ -102,12 +140,21 @@ class KubeClient:
         *,
         kind: PatchKind = "merge",
         subresource: str | None = None,
-        field_manager: str = "kubernaut-ray",
+        field_manager: str = connection.USER_AGENT,
         force: bool = False,
         dry_run: bool = False,
     ) -> Object:
         """PATCH. A ``metadata.resourceVersion`` inside a merge patch makes it conditional: ``Conflict`` when old."""
-        raise NotImplementedError
+        body = patch
+        if kind == "apply" and isinstance(patch, Mapping):
+            body = _typed(resource, patch)
+        query = _query(
+            fieldManager=field_manager,
+            force="true" if force and kind == "apply" else "",
+            dryRun="All" if dry_run else "",
+        )
+        path = _path(resource, namespace, name, subresource)
+        return await self._link.send("PATCH", path, query=query, body=body, content_type=_PATCH_TYPES[kind])
 
     async def delete(
         self,
@@ -121,9 +168,15 @@ class KubeClient:
         grace_period_seconds: int | None = None,
     ) -> None:
         """DELETE with preconditions. Raises ``NotFound``, and ``Conflict`` when a precondition fails."""
-        raise NotImplementedError
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        preconditions = {k: v for k, v in (("uid", uid), ("resourceVersion", resource_version)) if v}
+        if preconditions:
+            options["preconditions"] = preconditions
+        if grace_period_seconds is not None:
+            options["gracePeriodSeconds"] = grace_period_seconds
+        await self._link.send("DELETE", _path(resource, namespace, name), body=options)
 
-    def watch(
+    async def watch(
         self,
         resource: Resource,
         namespace: str | None = None,
@@ -132,28 +185,140 @@ class KubeClient:
         labels: str = "",
         fields: str = "",
         timeout_seconds: int = 300,
-    ) -> AsyncIterator[WatchEvent]:
-        """One watch connection, with bookmarks, until the server ends it. Raises ``Gone`` on 410."""
-        raise NotImplementedError
+        idle_timeout: float = 90.0,
+    ) -> AsyncGenerator[WatchEvent]:
+        """One watch connection, with bookmarks, until the server ends it. Raises ``Gone`` on 410.
+
+        ``idle_timeout`` seconds without a byte (a kube-apiserver sends a bookmark every minute) raise ``Unavailable``:
+        connections die silently. Leave it early inside ``contextlib.aclosing`` so that the connection goes with it.
+        """
+        query = _query(
+            watch="true",
+            allowWatchBookmarks="true",
+            resourceVersion=resource_version,
+            labelSelector=labels,
+            fieldSelector=fields,
+            timeoutSeconds=timeout_seconds,
+        )
+        path = _path(resource, namespace)
+        async with self._link.stream(path, query=query, idle_timeout=idle_timeout) as content:
+            rest = b""
+            async for chunk in content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    if line.strip():
+                        yield _event(line, path)
+            if rest.strip():
+                raise Unavailable(f"watch {path}: the connection ended in the middle of an event")
+
+    async def logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        container: str = "",
+        previous: bool = False,
+        tail_lines: int = 100,
+        limit_bytes: int = 262_144,
+    ) -> str:
+        """The last lines of a container's log; ``previous`` of its run before the last restart. Raises ``NotFound``."""
+        query = _query(
+            container=container,
+            previous="true" if previous else "",
+            tailLines=tail_lines,
+            limitBytes=limit_bytes,
+        )
+        path = _path(POD, namespace, name, "log")
+        async with self._link.stream(path, query=query, idle_timeout=15.0) as content:
+            text = bytearray()
+            async for chunk in content.iter_any():
+                text += chunk
+                if len(text) >= limit_bytes:
+                    break
+        return bytes(text[:limit_bytes]).decode(errors="replace")
 
     async def discover(self) -> tuple[Resource, ...]:
         """Every resource that the server's discovery lists (preferred versions)."""
-        raise NotImplementedError
+        return await discovery.discover(self._link)
 
     async def version(self) -> str:
         """``gitVersion`` of the server."""
-        raise NotImplementedError
+        return str((await self._link.send("GET", "/version")).get("gitVersion", ""))
 
     async def review_token(self, token: str, *, audiences: tuple[str, ...] = ()) -> UserInfo | None:
         """TokenReview: who this is, or ``None`` when the token is not accepted."""
-        raise NotImplementedError
+        spec: dict[str, Any] = {"token": token}
+        if audiences:
+            spec["audiences"] = list(audiences)
+        status = (await self.create(TOKEN_REVIEW, {"spec": spec})).get("status") or {}
+        user = status.get("user") or {}
+        if not status.get("authenticated") or not user.get("username"):
+            return None
+        return UserInfo(str(user["username"]), str(user.get("uid") or ""), tuple(user.get("groups") or ()))
 
     async def may(
         self, user: UserInfo, *, verb: str, group: str, resource: str, namespace: str = "", name: str = ""
     ) -> bool:
         """SubjectAccessReview with resource attributes."""
-        raise NotImplementedError
+        attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace, "name": name}
+        spec = {
+            "user": user.username,
+            "uid": user.uid,
+            "groups": [*user.groups],
+            "resourceAttributes": {k: v for k, v in attributes.items() if v},
+        }
+        status = (await self.create(SUBJECT_ACCESS_REVIEW, {"spec": spec})).get("status") or {}
+        return bool(status.get("allowed")) and not status.get("denied")
 
     async def service_account_token(self, namespace: str, name: str, *, expiration_seconds: int = 3600) -> str:
         """TokenRequest: a bearer token of this ServiceAccount."""
-        raise NotImplementedError
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": expiration_seconds},
+        }
+        answer = await self._link.send("POST", _path(SERVICE_ACCOUNT, namespace, name, "token"), body=body)
+        token = (answer.get("status") or {}).get("token")
+        if not token:
+            raise NotFound(f"no token for ServiceAccount {namespace}/{name}", status=404, reason="NotFound")
+        return str(token)
+
+
+def _path(
+    resource: Resource, namespace: str | None = None, name: str | None = None, subresource: str | None = None
+) -> str:
+    """Build the path, each part quoted; a name that would change which resource is meant is refused."""
+    for part, text in (("name", name), ("namespace", namespace)):
+        if text is not None and (text in {"", ".", ".."} or "/" in text):
+            raise InvalidInput(f"{resource.kind}: {text!r} is no {part} of a Kubernetes object")
+    if name is not None and resource.namespaced and namespace is None:
+        raise InvalidInput(f"{resource.kind} {name}: the namespace is missing")
+    return resource.path(
+        quote(namespace, safe="") if namespace else None, quote(name, safe=":") if name else None, subresource
+    )
+
+
+def _query(**parameters: str | int | None) -> dict[str, str]:
+    return {name: str(value) for name, value in parameters.items() if value not in (None, "")}
+
+
+def _home(resource: Resource, obj: Mapping[str, Any], namespace: str | None) -> str | None:
+    """Where an object belongs: what the caller says, else what the object says, else ``default``."""
+    if not resource.namespaced:
+        return None
+    return namespace or (obj.get("metadata") or {}).get("namespace") or "default"
+
+
+def _typed(resource: Resource, obj: Mapping[str, Any]) -> Object:
+    return {**obj, "apiVersion": resource.api_version, "kind": resource.kind}
+
+
+def _event(line: bytes, path: str) -> WatchEvent:
+    try:
+        event = orjson.loads(line)
+        kind, obj = event["type"], event["object"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise Unavailable(f"watch {path}: a line that is no watch event") from error
+    if kind == "ERROR":
+        raise connection.failure(int(obj.get("code") or 500), orjson.dumps(obj), {}, f"watch {path}")
+    return WatchEvent(kind, obj)

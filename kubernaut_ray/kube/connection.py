@@ -1,0 +1,204 @@
+"""One pool of HTTPS connections to one API server, through the official client's configuration and transport.
+
+``client.py`` is its only caller. The official loaders read kubeconfigs, pod credentials and exec plug-ins and keep tokens
+fresh; the raw responses are read here and turned into JSON or into one of ``kubernaut_ray.kube.errors``. Nothing retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+import orjson
+import yaml
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config
+
+from kubernaut_ray.errors import InvalidInput, KubernautError
+from kubernaut_ray.kube import errors
+
+# The official package marks itself typed but leaves these without annotations.
+_in_cluster: Callable[..., None] = load_incluster_config
+_from_file: Callable[..., Awaitable[Any]] = kube_config.load_kube_config
+
+USER_AGENT = "kubernaut-ray"
+JSON = "application/json"
+
+_BY_STATUS: dict[int, type[errors.ApiError]] = {
+    400: errors.Invalid,
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    410: errors.Gone,
+    422: errors.Invalid,
+}
+
+
+async def configure(kubeconfig: Path | None, context: str | None) -> Configuration:
+    """Load credentials from a kubeconfig, or from the pod this runs in. Raises ``InvalidInput`` when neither is usable."""
+    configuration = Configuration()
+    try:
+        if kubeconfig is None:
+            _in_cluster(client_configuration=configuration)
+        else:
+            if not kubeconfig.is_file():
+                raise InvalidInput(f"kubeconfig {kubeconfig}: no such file")
+            loader = await _from_file(
+                config_file=str(kubeconfig), context=context, client_configuration=configuration, persist_config=False
+            )
+            _keep_fresh(configuration, loader)
+    except ConfigException as error:
+        where = f"kubeconfig {kubeconfig}" if kubeconfig else "no kubeconfig given and not inside a pod"
+        raise InvalidInput(f"{where}: {error}") from error
+    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        raise InvalidInput(f"kubeconfig {kubeconfig}: not readable as a kubeconfig ({type(error).__name__})") from error
+    # Proxy variables of the environment are for the outside world, never for a server on this machine.
+    configuration.client_session_kwargs = {"trust_env": not _is_loopback(configuration.host)}
+    return configuration
+
+
+def _keep_fresh(configuration: Any, loader: Any) -> None:
+    """Let exec plug-ins renew their token when it expires; other credentials of a kubeconfig stay as they are."""
+    user = getattr(loader, "_user", None)
+    if user is None or "exec" not in user:
+        return
+
+    async def refresh(target: Any) -> None:
+        await loader.load_from_exec_plugin()
+        if token := getattr(loader, "token", None):
+            target.api_key["BearerToken"] = token
+
+    configuration.refresh_api_key_hook = refresh
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Connection:
+    """Sends requests; ``send`` for a whole answer, ``stream`` for a watch."""
+
+    def __init__(self, configuration: Configuration, *, timeout: float) -> None:
+        self._configuration = configuration
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 5.0))
+        try:
+            self._api: Any = ApiClient(configuration)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidInput(f"TLS material for {configuration.host} cannot be read: {error}") from error
+
+    @property
+    def host(self) -> str:
+        return str(self._configuration.host)
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+    ) -> dict[str, Any]:
+        """Send one request and return the JSON answer. Raises ``kubernaut_ray.kube.errors``."""
+        async with self._open(method, path, query, body, content_type, accept, self._timeout) as response:
+            data = await response.read()
+        return _parse(data, f"{method} {path}")
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, query: Mapping[str, str], idle_timeout: float
+    ) -> AsyncGenerator[aiohttp.StreamReader]:
+        """Open a streaming GET. Reading raises ``Unavailable`` after ``idle_timeout`` seconds of silence."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.sock_connect, sock_read=idle_timeout)
+        async with self._open("GET", path, query, None, JSON, JSON, timeout) as response:
+            yield response.content
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+        content_type: str,
+        accept: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        url = f"{self._configuration.host}{path}"
+        if query:
+            url = f"{url}?{urlencode(query)}"
+        headers = {"User-Agent": USER_AGENT, "Accept": accept, "Content-Type": content_type}
+        try:
+            auth = (await self._configuration.auth_settings()).get("BearerToken")
+            if auth and auth["value"]:
+                headers["Authorization"] = auth["value"]
+            answer = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+            response: aiohttp.ClientResponse = answer.response
+            try:
+                if response.status >= 300:
+                    raise failure(response.status, await response.read(), response.headers, f"{method} {path}")
+                yield response
+            finally:
+                response.release()
+        except KubernautError:
+            raise
+        except TimeoutError as error:
+            raise errors.Unavailable(f"{method} {path}: {self.host} did not answer in time") from error
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            raise errors.Unavailable(f"{method} {path}: {self.host}: {error or type(error).__name__}") from error
+
+
+def failure(status: int, data: bytes, headers: Mapping[str, str], what: str) -> KubernautError:
+    """Turn a refusal (HTTP status and a ``metav1.Status`` body, or any other body) into the error its caller acts on."""
+    body: Any = {}
+    try:
+        body = orjson.loads(data) if data else {}
+    except orjson.JSONDecodeError:
+        body = {"message": data[:300].decode(errors="replace").strip()}
+    if not isinstance(body, dict):
+        body = {}
+    reason = str(body.get("reason") or "")
+    message = f"{what}: {status} {reason or 'refused'}: {body.get('message') or 'no message'}"
+    if status == 409:
+        if reason == "AlreadyExists":
+            return errors.AlreadyExists(message, status=status, reason=reason)
+        return errors.Conflict(message)
+    if status in {408, 429} or status >= 500:
+        return errors.Unavailable(message, after=_retry_after(body, headers))
+    return _BY_STATUS.get(status, errors.ApiError)(message, status=status, reason=reason)
+
+
+def _retry_after(body: Mapping[str, Any], headers: Mapping[str, str]) -> float | None:
+    details = body.get("details")
+    told = headers.get("Retry-After") or (details.get("retryAfterSeconds") if isinstance(details, dict) else None)
+    try:
+        return min(max(float(told), 0.0), 300.0) if told is not None else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _parse(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        body = orjson.loads(data) if data else {}
+    except orjson.JSONDecodeError as error:
+        raise errors.Unavailable(f"{what}: the answer is not JSON ({error})") from error
+    if not isinstance(body, dict):
+        raise errors.Unavailable(f"{what}: the answer is not a JSON object")
+    return body
