@@ -136,15 +136,30 @@ class Performer(Protocol):
 
 
 class Controller(Protocol[Seen, S]):
-    """One controller, for one kind. Everything it needs (client, settings, clients of services) comes by its constructor."""
+    """One controller, for one kind. Everything it needs (client, settings, clients of services) comes by its constructor.
 
-    name: str
-    resource: Resource
-    model: type[CustomResource]
-    phases: PhaseTable
-    watches: tuple[Watch, ...]
-    """Besides the controller's own kind, which is always watched."""
-    performers: Mapping[str, Performer]
+    Plain attributes satisfy the properties.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def resource(self) -> Resource: ...
+
+    @property
+    def model(self) -> type[CustomResource]: ...
+
+    @property
+    def phases(self) -> PhaseTable: ...
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """Besides the controller's own kind, which is always watched."""
+        ...
+
+    @property
+    def performers(self) -> Mapping[str, Performer]: ...
 
     def phase_of(self, status: S) -> str:
         """The phase of a status as text, empty when unset."""

@@ -1,0 +1,1 @@
+"""The controllers, one package a kind, and the Ray actors that run them."""

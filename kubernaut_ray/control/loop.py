@@ -1,0 +1,359 @@
+"""The loop of one controller over one range of shards: watches feed the queue, workers reconcile, failures come back.
+
+Owns retry, and so is the one place that catches everything. What becomes of a failed reconcile:
+
+===================  ==============================================================================================
+Conflict             at once, again (a few times in a row, then like Retryable)
+Retryable            backoff, or later when the error says so
+ValidationError      the object was edited into something unreadable: Warning Event, looked at again after a minute
+Permanent            Warning Event, looked at again after a minute, then ever more rarely
+Fenced               like Retryable; when the shards turn out to be another's, everything here is dropped
+no end in sight      cut off after two minutes, then like Retryable
+anything else        a bug: logged with its trace, backoff
+===================  ==============================================================================================
+
+``run`` goes on until ``drain``; a lost Lease stops all work until it is won back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from kubernaut_ray import clock as clocks
+from kubernaut_ray.control import events, shards
+from kubernaut_ray.control.controller import AuditSink
+from kubernaut_ray.control.decision import Controller, Key, Watch
+from kubernaut_ray.control.lease import Fenced, Lease
+from kubernaut_ray.control.queue import Closed, WorkQueue
+from kubernaut_ray.control.reconcile import Outcome, Reconciler
+from kubernaut_ray.control.shards import ShardRange
+from kubernaut_ray.control.stats import LoopStats, Result
+from kubernaut_ray.errors import KubernautError, Permanent, Retryable
+from kubernaut_ray.kube.cache import Cache, metadata_only
+from kubernaut_ray.kube.client import KubeClient, Object
+from kubernaut_ray.kube.errors import Conflict
+from kubernaut_ray.settings import FleetSettings
+
+RECONCILE_TIMEOUT = 120.0
+DRAIN_TIMEOUT = 15.0
+REFUSED_FLOOR, REFUSED_CEILING = 60.0, 900.0
+"""Seconds until something that cannot succeed is looked at again."""
+IDLE_FLOOR = 0.25
+"""A decision that changes nothing is not looked at again sooner, whatever ``wake_at`` says."""
+CONFLICTS_IN_A_ROW = 5
+
+log = structlog.get_logger(__name__)
+
+
+class ControlLoop:
+    """See the module. ``queue`` is made by the caller, because the controller is built with its ``wake``."""
+
+    def __init__(
+        self,
+        controller: Controller[Any, Any],
+        client: KubeClient,
+        audit: AuditSink,
+        queue: WorkQueue,
+        *,
+        settings: FleetSettings,
+        namespace: str | None,
+        shard_range: ShardRange | None = None,
+        lease: Lease | None = None,
+        clock: clocks.Clock = clocks.utcnow,
+    ) -> None:
+        self.stats = LoopStats()
+        self.state = "starting"
+        """``starting``, ``standby`` (another process holds the Lease), ``syncing``, ``running``, ``draining``, ``stopped``."""
+        self._controller, self._client, self._queue = controller, client, queue
+        self._settings, self._namespace = settings, namespace
+        self._shards = shard_range or ShardRange()
+        self._lease = lease
+        self._clock = clock
+        self._reconcile = Reconciler(controller, client, audit, clock=clock, fence=lease)
+        self._own = self._watch_own()
+        self._caches: tuple[Cache, ...] = ()
+        self._written: dict[Key, str] = {}
+        self._conflicts: Counter[Key] = Counter()
+        self._draining = asyncio.Event()
+
+    @property
+    def objects(self) -> int:
+        """How many objects of its own kind the loop looks after."""
+        return len(self._own)
+
+    @property
+    def queue(self) -> WorkQueue:
+        return self._queue
+
+    def drain(self) -> None:
+        """Take no new work; ``run`` returns when the work in hand has ended."""
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Work until drained. Whatever breaks a tenure is logged, and a new one begins."""
+        started, pause = False, 0.5
+        with structlog.contextvars.bound_contextvars(controller=self._controller.name, shards=str(self._shards)):
+            while not self._draining.is_set():
+                try:
+                    if not started:
+                        await self._controller.start()
+                        started = True
+                    await self._tenure()
+                    pause = 0.5
+                except Exception as error:
+                    self.stats.last_error = f"{type(error).__name__}: {error}"
+                    log.exception("loop.broke", again_in=pause)
+                    await self._sleep(pause)
+                    pause = min(pause * 2, 30.0)
+            self._queue.close()
+            if started:
+                await self._controller.stop()
+            self.state = "stopped"
+
+    async def _tenure(self) -> None:
+        """Work for as long as the shards are ours."""
+        endings: set[asyncio.Task[Any]] = {asyncio.create_task(self._draining.wait())}
+        try:
+            if self._lease is not None:
+                self.state = "standby"
+                acquired = asyncio.create_task(self._lease.acquire())
+                endings.add(acquired)
+                await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+                if self._draining.is_set():
+                    return
+                endings.discard(acquired)
+                await acquired
+                endings.add(asyncio.create_task(self._lease.keep()))
+            await self._serve(endings)
+        finally:
+            await _cancel(endings)
+            if self._lease is not None:
+                await self._lease.release()
+
+    async def _serve(self, endings: set[asyncio.Task[Any]]) -> None:
+        self.state = "syncing"
+        self._own = self._watch_own()
+        self._caches = (self._own, *(self._watch_other(watch) for watch in self._controller.watches))
+        self._written.clear()
+        feeders = [asyncio.create_task(cache.run()) for cache in self._caches]
+        feeders.append(asyncio.create_task(self._resync()))
+        if self._shards.sweeps:
+            feeders.append(asyncio.create_task(self._sweep()))
+        workers = [asyncio.create_task(self._work()) for _ in range(self._settings.concurrency)]
+        feeders.append(asyncio.create_task(self._synced()))
+        watched = {*feeders[:-1], *workers, *endings}
+        try:
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if self._draining.is_set():
+                self.state = "draining"
+                self._queue.close()
+                await asyncio.wait(workers, timeout=DRAIN_TIMEOUT)
+            for task in (*feeders, *workers):
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+        finally:
+            await _cancel({*feeders, *workers})
+            self._queue.clear()
+
+    async def _synced(self) -> None:
+        for cache in self._caches:
+            await cache.synced.wait()
+        self.state = "running"
+        log.info("loop.running", objects=len(self._own))
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                key = await self._queue.take()
+            except Closed:
+                return
+            try:
+                await self._once(key)
+            finally:
+                self._queue.done(key)
+
+    async def _once(self, key: Key) -> None:
+        known = self._own.get(key.name, key.namespace)
+        correlation = shards.remediation_of(known) if known else key.name
+        began = time.monotonic()
+        with structlog.contextvars.bound_contextvars(key=str(key), correlation_id=correlation):
+            try:
+                async with asyncio.timeout(RECONCILE_TIMEOUT):
+                    outcome = await self._reconcile(key)
+                result = self._settle(key, outcome)
+            except Conflict:
+                result = Result.CONFLICT
+                self._conflicts[key] += 1
+                if self._conflicts[key] <= CONFLICTS_IN_A_ROW:
+                    self._queue.add(key)
+                else:
+                    self._queue.retry(key)
+            except Fenced as error:
+                result = Result.FENCED
+                self._queue.retry(key, after=error.after)  # if it was only a long pause, the shards are still ours
+            except Retryable as error:
+                result = Result.RETRY
+                delay = self._queue.retry(key, after=error.after)
+                log.info("reconcile.retry", error=str(error), again_in=round(delay, 2))
+            except TimeoutError:
+                result = Result.RETRY
+                delay = self._queue.retry(key)
+                log.warning("reconcile.timeout", seconds=RECONCILE_TIMEOUT, again_in=round(delay, 2))
+            except ValidationError as error:
+                result = Result.INVALID
+                await self._refused(key, "InvalidObject", _problems(error))
+            except Permanent as error:
+                result = Result.PERMANENT
+                await self._refused(key, error.reason, str(error))
+            except Exception as error:
+                result = Result.ERROR
+                delay = self._queue.retry(key)
+                self.stats.last_error = f"{key}: {type(error).__name__}: {error}"
+                log.exception("reconcile.broke", again_in=round(delay, 2))
+        self.stats.took(time.monotonic() - began, result)
+
+    def _settle(self, key: Key, outcome: Outcome) -> Result:
+        self._queue.succeed(key)
+        self._conflicts.pop(key, None)
+        self.stats.effects.update(outcome.effects)
+        if outcome.gone:
+            self._queue.forget(key)
+            self._written.pop(key, None)
+            return Result.GONE
+        if outcome.old_phase != outcome.new_phase:
+            self.stats.transitions[outcome.old_phase, outcome.new_phase] += 1
+            log.info("phase", old=outcome.old_phase, new=outcome.new_phase, reason=outcome.reason)
+        else:
+            log.debug("decided", phase=outcome.new_phase, reason=outcome.reason)
+        if outcome.wrote:
+            # Go on at once; the echo of our own write on the watch would say nothing new.
+            self._written[key] = outcome.resource_version
+            self._queue.add(key)
+        if outcome.wake_at is not None:
+            delay = (outcome.wake_at - self._clock()).total_seconds()
+            self._queue.wake(key, max(delay, IDLE_FLOOR))
+        return Result.WROTE if outcome.wrote else Result.UNCHANGED
+
+    async def _refused(self, key: Key, reason: str, message: str) -> None:
+        delay = self._queue.retry(key, floor=REFUSED_FLOOR, ceiling=REFUSED_CEILING)
+        self.stats.last_error = f"{key}: {reason}: {message}"
+        log.warning("reconcile.refused", reason=reason, error=message, again_in=round(delay, 1))
+        known = self._own.get(key.name, key.namespace) or {}
+        await events.warn(
+            self._client,
+            self._controller.resource,
+            key,
+            uid=str((known.get("metadata") or {}).get("uid", "")),
+            reason=reason,
+            message=message,
+            component=f"kubernaut-{self._controller.name}",
+            now=self._clock(),
+        )
+
+    def _watch_own(self) -> Cache:
+        def changed(old: Object | None, new: Object | None) -> None:
+            key = _key(new or old or {})
+            if new is not None and self._written.get(key) == new["metadata"].get("resourceVersion"):
+                return
+            self._queue.add(key)
+
+        return Cache(
+            self._client,
+            self._controller.resource,
+            self._namespace,
+            labels=self._shards.selector,
+            on_change=changed,
+            project=_trigger_projection,
+        )
+
+    def _watch_other(self, watch: Watch) -> Cache:
+        def changed(old: Object | None, new: Object | None) -> None:
+            try:
+                keys = watch.keys(new or old or {})
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                log.warning("watch.unmapped", resource=watch.resource.plural, error=f"{type(error).__name__}: {error}")
+                return
+            for key in keys:
+                # Not in our own list: another shard's, or not seen yet, and then its own event will come.
+                if self._own.get(key.name, key.namespace) is not None:
+                    self._queue.add(key)
+
+        selector = shards.join(watch.labels, self._shards.selector if watch.sharded else "")
+        return Cache(
+            self._client, watch.resource, watch.namespace, labels=selector, on_change=changed, project=metadata_only
+        )
+
+    async def _resync(self) -> None:
+        """Look at everything again now and then, against events that nobody sent."""
+        interval = self._settings.resync_interval
+        while True:
+            await asyncio.sleep(interval)
+            for obj in self._own:
+                self._queue.wake(_key(obj), random.uniform(0.001, interval / 10))  # noqa: S311 - spreading load
+
+    async def _sweep(self) -> None:
+        """Give objects that people made without a shard label theirs, so that they have an owner whatever the fleet's size."""
+        sweeps = WorkQueue(backoff_base=1.0)
+
+        def changed(_: Object | None, new: Object | None) -> None:
+            if new is not None:
+                sweeps.add(_key(new))
+
+        found = Cache(
+            self._client, self._controller.resource, self._namespace, labels=shards.UNLABELLED, on_change=changed
+        )
+        feeder = asyncio.create_task(found.run())
+        try:
+            while True:
+                key = await sweeps.take()
+                try:
+                    obj = found.get(key.name, key.namespace)
+                    if obj is not None:
+                        patch = shards.missing_labels(obj)
+                        await self._client.patch(self._controller.resource, key.name, patch, key.namespace or None)
+                        self.stats.swept += 1
+                    sweeps.succeed(key)
+                except KubernautError as error:
+                    sweeps.retry(key)
+                    log.warning("sweep.failed", key=str(key), error=str(error))
+                finally:
+                    sweeps.done(key)
+        finally:
+            await _cancel({feeder})
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but not past a drain."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._draining.wait(), seconds)
+
+
+def _key(obj: Object) -> Key:
+    metadata = obj["metadata"]
+    return Key(metadata.get("namespace", ""), metadata["name"])
+
+
+def _trigger_projection(obj: Object) -> Object:
+    """Identity, and the reference that tells which remediation an object belongs to."""
+    kept = metadata_only(obj)
+    reference = (obj.get("spec") or {}).get("remediationRequestRef")
+    return {**kept, "spec": {"remediationRequestRef": reference}} if reference else kept
+
+
+def _problems(error: ValidationError) -> str:
+    """Every problem with its path; the values themselves stay out, they may be secret."""
+    lines = [f"{'.'.join(str(part) for part in e['loc']) or '(object)'}: {e['msg']}" for e in error.errors()]
+    return f"{error.title} cannot be read: {'; '.join(lines[:20])}. Correct the object or delete it."
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,112 @@
+"""One reconcile of one object: observe → decide → check → perform effects in order → write the status, last.
+
+No retry, no queue, no clock of its own: ``loop.py`` owns those. The status is the commit point, so a crash at any line is
+repaired by running this again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from kubernaut_ray.clock import Clock
+from kubernaut_ray.control.controller import AuditSink
+from kubernaut_ray.control.decision import Controller, Effect, Key, Patch
+from kubernaut_ray.control.effects import Effects
+from kubernaut_ray.kube import patch
+from kubernaut_ray.kube.client import KubeClient, Object
+from kubernaut_ray.kube.errors import NotFound
+
+
+class Fence(Protocol):
+    """Says whether this process still owns its shards. ``check`` raises ``Fenced`` when it does not."""
+
+    def check(self) -> None: ...
+
+
+class Unfenced:
+    """For a single owner: tests and tools."""
+
+    def check(self) -> None:
+        """Always the owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one reconcile did. ``resource_version`` is what the status write made, empty when nothing was written."""
+
+    reason: str
+    old_phase: str = ""
+    new_phase: str = ""
+    wake_at: datetime | None = None
+    effects: Counter[str] = field(default_factory=Counter)
+    resource_version: str = ""
+    gone: bool = False
+
+    @property
+    def wrote(self) -> bool:
+        return bool(self.resource_version)
+
+
+class Reconciler:
+    """Reconciles the objects of one controller, one call each."""
+
+    def __init__(
+        self,
+        controller: Controller[Any, Any],
+        client: KubeClient,
+        audit: AuditSink,
+        *,
+        clock: Clock,
+        fence: Fence | None = None,
+    ) -> None:
+        self._controller = controller
+        self._client = client
+        self._clock = clock
+        self._effects = Effects(client, audit, controller.performers)
+        self._fence: Fence = fence or Unfenced()
+
+    async def __call__(self, key: Key) -> Outcome:
+        """Bring one object a step further. Raises what the API server, the services and the tables raise."""
+        controller = self._controller
+        observed = await controller.observe(key)
+        if observed is None:
+            return Outcome("Gone", gone=True)
+        subject: Any = controller.subject(observed)
+        decision = controller.decide(observed, self._clock())
+        old, new = subject.status, subject.status if decision.status is None else decision.status
+        old_phase, new_phase = str(controller.phase_of(old)), str(controller.phase_of(new))
+        controller.phases.check(old_phase, new_phase)
+        done: Counter[str] = Counter()
+        version = subject.metadata.resource_version
+        for effect in decision.effects:
+            self._fence.check()
+            result = await self._effects.perform(effect)
+            done[type(effect).__name__] += 1
+            version = _moved(effect, result, controller, key, version)
+        written = ""
+        change = patch.diff(old.to_object(), new.to_object())
+        if change:
+            self._fence.check()
+            written = await self._write(key, change, version)
+        return Outcome(decision.reason, old_phase, new_phase, decision.wake_at, done, written)
+
+    async def _write(self, key: Key, change: dict[str, Any], version: str) -> str:
+        body = {"metadata": {"resourceVersion": version}, "status": change}
+        try:
+            result = await self._client.patch(
+                self._controller.resource, key.name, body, key.namespace or None, subresource="status"
+            )
+        except NotFound:
+            return ""  # deleted meanwhile; the deletion wakes whoever cares
+        return str(result["metadata"]["resourceVersion"])
+
+
+def _moved(effect: Effect, result: Object | None, controller: Controller[Any, Any], key: Key, version: str) -> str:
+    """Return the base version of the status write: our own conditional patch moves it, nobody else's change does."""
+    own = isinstance(effect, Patch) and effect.key == key and effect.resource == controller.resource
+    if own and result is not None and isinstance(effect, Patch) and effect.resource_version == version:
+        return str(result["metadata"]["resourceVersion"])
+    return version
