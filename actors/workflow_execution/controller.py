@@ -1,0 +1,69 @@
+"""The WorkflowExecution controller: wires the reader, the pure decision and the watches into the engine's ``Controller``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from actors.workflow_execution import phases
+from actors.workflow_execution.decide import decide
+from actors.workflow_execution.observe import Observed, Reader
+from actors.workflow_execution.pipelinerun import Ownership
+from kubernaut_ray import names
+from kubernaut_ray.control.controller import Deps
+from kubernaut_ray.control.decision import Decision, Key, Performer, PhaseTable, Watch
+from kubernaut_ray.crds.base import CustomResource
+from kubernaut_ray.crds.workflow_execution import WorkflowExecution, WorkflowExecutionStatus
+from kubernaut_ray.kube import resources
+from kubernaut_ray.kube.client import Object
+from kubernaut_ray.kube.resources import Resource
+
+
+class WorkflowExecutionController:
+    """See ``kubernaut_ray.control.decision.Controller``."""
+
+    name: str = "workflow-execution"
+    resource: Resource = resources.WORKFLOW_EXECUTION
+    model: type[CustomResource] = WorkflowExecution
+    phases: PhaseTable = phases.TABLE
+    performers: Mapping[str, Performer] = {}
+
+    def __init__(self, deps: Deps) -> None:
+        self._settings = deps.settings
+        self._reader = Reader(deps.client, deps.settings)
+        namespace = deps.settings.namespace
+
+        def executing(obj: Object, /) -> Sequence[Key]:
+            owner = Ownership.of(obj).execution
+            return [Key(namespace, owner)] if owner else []
+
+        self.watches: tuple[Watch, ...] = (
+            Watch(
+                resources.PIPELINE_RUN,
+                executing,
+                namespace=deps.settings.execution.namespace,
+                labels=names.LABEL_WORKFLOW_EXECUTION,
+            ),
+        )
+
+    def phase_of(self, status: WorkflowExecutionStatus) -> str:
+        return str(status.phase or "")
+
+    async def observe(self, key: Key) -> Observed | None:
+        return await self._reader.observe(key)
+
+    def subject(self, observed: Observed) -> CustomResource:
+        return observed.execution
+
+    def decide(self, observed: Observed, now: datetime) -> Decision[WorkflowExecutionStatus]:
+        return decide(observed, now, self._settings)
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+
+def build(deps: Deps) -> WorkflowExecutionController:
+    return WorkflowExecutionController(deps)

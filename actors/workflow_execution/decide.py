@@ -1,0 +1,318 @@
+"""What a WorkflowExecution does next. Pure: an observation, the time and the settings in, a decision out.
+
+One execution is one PipelineRun. The controller does not order steps, does not retry them and rolls nothing back; it
+creates the run, reads its end, tells it in structured form, and releases the target after the cooldown.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from actors.workflow_execution import locks, outcome, pipelinerun
+from actors.workflow_execution.locks import Hold
+from actors.workflow_execution.observe import Observed
+from kubernaut_ray import names
+from kubernaut_ray.clock import format_duration, parse_duration
+from kubernaut_ray.conditions import with_condition
+from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.control.decision import Audit, Create, Decision, Delete, Effect, Key, Patch
+from kubernaut_ray.crds.base import LocalReference
+from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
+from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
+from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
+from kubernaut_ray.crds.workflow_execution import ExecutionFailureDetails, WorkflowExecution, WorkflowExecutionStatus
+from kubernaut_ray.kube import resources
+from kubernaut_ray.kube.client import Object
+from kubernaut_ray.settings import Settings
+
+Result = Decision[WorkflowExecutionStatus]
+
+CREATED, RUNNING, COMPLETE, AUDITED = (
+    "TektonPipelineCreated",
+    "TektonPipelineRunning",
+    "TektonPipelineComplete",
+    "AuditRecorded",
+)
+_OVERRUN = timedelta(seconds=60)
+"""How long after its timeout a PipelineRun that nobody ends is given up."""
+_STARTED, _COMPLETED, _FAILED = "workflow.started", "workflow.completed", "workflow.failed"
+
+
+def decide(seen: Observed, now: datetime, settings: Settings) -> Result:
+    """Decide the next move of one execution."""
+    if seen.execution.metadata.deletion_timestamp is not None:
+        return _deleted(seen)
+    phase = seen.execution.status.phase
+    match phase:
+        case None:
+            return _new(seen, now)
+        case Phase.PENDING:
+            return _pending(seen, now, settings)
+        case Phase.RUNNING:
+            return _running(seen, now, settings)
+        case Phase.COMPLETED | Phase.FAILED:
+            return _over(seen, now, settings)
+        case _:
+            assert_never(phase)
+
+
+def _new(seen: Observed, now: datetime) -> Result:
+    """Protect the PipelineRun-to-be with the finalizer before anything is created."""
+    execution = seen.execution
+    status = execution.status.replace(
+        phase=Phase.PENDING,
+        observed_generation=execution.metadata.generation,
+        message="Waiting for its PipelineRun",
+    )
+    effects: tuple[Effect, ...] = ()
+    if names.FINALIZER_WORKFLOW_EXECUTION not in execution.metadata.finalizers:
+        effects = (_finalizers(execution, (*execution.metadata.finalizers, names.FINALIZER_WORKFLOW_EXECUTION)),)
+    return Decision("Accepted", status, effects, wake_at=now)
+
+
+def _pending(seen: Observed, now: datetime, settings: Settings) -> Result:
+    execution = seen.execution
+    if wrong := list(pipelinerun.problems(execution)):
+        return _fail_before(seen, Reason.CONFIGURATION_ERROR, "; ".join(wrong), now)
+    if execution.spec.deadline is not None and now >= execution.spec.deadline:
+        return _fail_before(seen, Reason.DEADLINE_EXCEEDED, "the deadline passed before the workflow could start", now)
+    poll = now + timedelta(seconds=settings.execution.poll_interval)
+    if seen.run is None:
+        body = pipelinerun.build(execution, settings.execution, now)
+        mine = {names.LABEL_WORKFLOW_EXECUTION: body["metadata"]["labels"][names.LABEL_WORKFLOW_EXECUTION]}
+        create = Create(resources.PIPELINE_RUN, body, mine=mine, tolerate_foreign=True)
+        message = f"PipelineRun {body['metadata']['name']} requested"
+        return Decision("PipelineRunRequested", execution.status.replace(message=message), (create,), wake_at=poll)
+    if seen.mine:
+        return _begin(seen, seen.run, now, settings)
+    return _contended(seen, seen.run, now, settings)
+
+
+def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Result:
+    """Take the PipelineRun as ours."""
+    execution, name = seen.execution, run["metadata"]["name"]
+    event = _event(seen, _STARTED, AuditOutcome.PENDING, now, pipeline_run=name)
+    conditions = with_condition(
+        execution.status.conditions, CREATED, status=True, reason="PipelineCreated",
+        message=f"PipelineRun {name} in {run['metadata']['namespace']}", now=now,
+    )  # fmt: skip
+    conditions = with_condition(
+        conditions, RUNNING, status=True, reason="PipelineStarted", message="The PipelineRun exists", now=now
+    )
+    status = execution.status.replace(
+        phase=Phase.RUNNING,
+        message=f"PipelineRun {name} is running",
+        start_time=now,
+        pipeline_run_ref=LocalReference(name=name),
+        pipeline_run_uid=run["metadata"]["uid"],
+        pipeline_run_status=outcome.summary(run, seen.task_runs),
+        conditions=_audited(conditions, now),
+    )
+    return Decision("PipelineRunAdopted", status, (Audit(event),), wake_at=_poll(now, settings))
+
+
+def _contended(seen: Observed, run: Object, now: datetime, settings: Settings) -> Result:
+    """Somebody else's PipelineRun has the target."""
+    execution = seen.execution
+    remediation = execution.spec.remediation_request_ref.name
+    cooldown = timedelta(seconds=settings.execution.cooldown)
+    verdict = locks.judge(run, seen.holder, remediation, now, cooldown)
+    owner = pipelinerun.Ownership.of(run).execution or "somebody outside this system"
+    match verdict.hold:
+        case Hold.BUSY:
+            message = f"the target is being changed by {owner} (PipelineRun {run['metadata']['name']})"
+            return _fail_before(seen, Reason.UNKNOWN, message, now)
+        case Hold.RELEASABLE:
+            message = f"Releasing the target from {owner}, which is over"
+            return Decision(
+                verdict.hold, execution.status.replace(message=message), (_delete(run),), wake_at=_soon(now)
+            )
+        case Hold.SETTLING:
+            message = f"Waiting for {owner} to take note of its end"
+            return Decision(verdict.hold, execution.status.replace(message=message), wake_at=_soon(now))
+        case Hold.COOLING:
+            message = f"Waiting for the cooldown of {owner}"
+            return Decision(verdict.hold, execution.status.replace(message=message), wake_at=verdict.until)
+        case _:
+            assert_never(verdict.hold)
+
+
+def _running(seen: Observed, now: datetime, settings: Settings) -> Result:
+    execution, run = seen.execution, seen.run
+    if run is None or not seen.mine or run["metadata"]["uid"] != execution.status.pipeline_run_uid:
+        message = "the PipelineRun was deleted externally while the workflow ran"
+        details = outcome.failure_without_run(execution, Reason.UNKNOWN, message, now, executed=True)
+        return _fail(seen, details, execution.status, now)
+    status = execution.status.replace(pipeline_run_status=outcome.summary(run, seen.task_runs))
+    match pipelinerun.succeeded(run).get("status"):
+        case "True":
+            return _complete(seen, run, status, now)
+        case "False":
+            return _fail(seen, outcome.failure(execution, run, seen.task_runs, now), status, now)
+    limit = _limit(execution)
+    if limit is not None and now >= limit:
+        stop = Patch(
+            resources.PIPELINE_RUN,
+            Key(run["metadata"]["namespace"], run["metadata"]["name"]),
+            {"spec": {"status": "Cancelled"}},
+            resource_version=run["metadata"]["resourceVersion"],
+        )
+        message = "the PipelineRun was not ended within its timeout; is a pipeline runner or Tekton at work?"
+        executed = pipelinerun.instant(run, "startTime") is not None
+        details = outcome.failure_without_run(execution, Reason.DEADLINE_EXCEEDED, message, now, executed=executed)
+        return _fail(seen, details, status, now, effects=(stop,))
+    wake = _poll(now, settings)
+    return Decision("PipelineRunning", status, wake_at=min(wake, limit) if limit else wake)
+
+
+def _complete(seen: Observed, run: Object, status: WorkflowExecutionStatus, now: datetime) -> Result:
+    ended = pipelinerun.instant(run, "completionTime") or now
+    duration = format_duration(ended - (status.start_time or ended))
+    values = outcome.results(run)
+    event = _event(seen, _COMPLETED, AuditOutcome.SUCCESS, now, duration=duration, results=values)
+    message = values.get("summary") or "The workflow completed"
+    conditions = with_condition(status.conditions, RUNNING, status=False, reason="PipelineEnded", now=now)
+    conditions = with_condition(
+        conditions, COMPLETE, status=True, reason="PipelineSucceeded", message=message[:1000], now=now
+    )
+    final = status.replace(
+        phase=Phase.COMPLETED,
+        message=message,
+        completion_time=ended,
+        duration=duration,
+        results=values,
+        conditions=_audited(conditions, now),
+    )
+    return Decision("PipelineSucceeded", final, (Audit(event),), wake_at=now)
+
+
+def _fail_before(seen: Observed, reason: Reason, message: str, now: datetime) -> Result:
+    """Fail without having executed anything."""
+    details = outcome.failure_without_run(seen.execution, reason, message, now, executed=False)
+    return _fail(seen, details, seen.execution.status, now)
+
+
+def _fail(
+    seen: Observed,
+    details: ExecutionFailureDetails,
+    status: WorkflowExecutionStatus,
+    now: datetime,
+    effects: tuple[Effect, ...] = (),
+) -> Result:
+    event = _event(
+        seen, _FAILED, AuditOutcome.FAILURE, now,
+        reason=str(details.reason), message=details.message[:2000], exit_code=details.exit_code,
+        failed_task=details.failed_task_name, failed_step=details.failed_step_name,
+        was_execution_failure=details.was_execution_failure,
+    )  # fmt: skip
+    conditions = status.conditions
+    if status.phase is Phase.RUNNING:
+        conditions = with_condition(conditions, RUNNING, status=False, reason="PipelineEnded", now=now)
+    word = str(details.reason)
+    message = details.message[:1000]
+    conditions = with_condition(conditions, COMPLETE, status=False, reason=word, message=message, now=now)
+    began = status.start_time
+    final = status.replace(
+        phase=Phase.FAILED,
+        message=details.message or word,
+        completion_time=details.failed_at,
+        duration=format_duration(details.failed_at - began) if began else "",
+        failure_details=details,
+        conditions=_audited(conditions, now),
+    )
+    return Decision(word, final, (*effects, Audit(event)), wake_at=now)
+
+
+def _over(seen: Observed, now: datetime, settings: Settings) -> Result:
+    """Keep the PipelineRun for the cooldown, then release the target by deleting it."""
+    execution = seen.execution
+    if execution.status.lock_released:
+        return Decision("Over")
+    if seen.run is None or not seen.mine:
+        return Decision("LockReleased", execution.status.replace(lock_released=True))
+    ended = execution.status.completion_time or now
+    until = ended + timedelta(seconds=settings.execution.cooldown)
+    if now < until:
+        return Decision("CoolingDown", wake_at=until)
+    return Decision("LockReleased", execution.status.replace(lock_released=True), (_delete(seen.run),))
+
+
+def _deleted(seen: Observed) -> Result:
+    """The execution is being deleted: take its own PipelineRun along, and only that."""
+    execution = seen.execution
+    if names.FINALIZER_WORKFLOW_EXECUTION not in execution.metadata.finalizers:
+        return Decision("Deleted")
+    effects: list[Effect] = []
+    if seen.run is not None and seen.mine:
+        effects.append(_delete(seen.run))
+    rest = tuple(f for f in execution.metadata.finalizers if f != names.FINALIZER_WORKFLOW_EXECUTION)
+    effects.append(_finalizers(execution, rest))
+    return Decision("Finalized", effects=tuple(effects))
+
+
+def _limit(execution: WorkflowExecution) -> datetime | None:
+    """Return when a PipelineRun that nobody ends is given up."""
+    began = execution.status.start_time
+    if began is None:
+        return None
+    ends = began + parse_duration(execution.spec.execution_config.timeout)
+    if execution.spec.deadline is not None:
+        ends = min(ends, execution.spec.deadline)
+    return ends + _OVERRUN
+
+
+def _poll(now: datetime, settings: Settings) -> datetime:
+    return now + timedelta(seconds=settings.execution.poll_interval)
+
+
+def _soon(now: datetime) -> datetime:
+    return now + timedelta(seconds=1)
+
+
+def _delete(run: Object) -> Delete:
+    meta = run["metadata"]
+    return Delete(resources.PIPELINE_RUN, Key(meta["namespace"], meta["name"]), meta["uid"])
+
+
+def _finalizers(execution: WorkflowExecution, finalizers: tuple[str, ...]) -> Patch:
+    """Set the finalizers on the very version that was seen."""
+    return Patch(
+        resources.WORKFLOW_EXECUTION,
+        Key(execution.namespace, execution.name),
+        {"metadata": {"finalizers": list(finalizers)}},
+        resource_version=execution.metadata.resource_version,
+    )
+
+
+def _audited(conditions: Any, now: datetime) -> Any:
+    """Say that the fact is recorded: the status is written only after the audit took it."""
+    return with_condition(conditions, AUDITED, status=True, reason="AuditSucceeded", now=now)
+
+
+def _event(seen: Observed, event_type: str, result: AuditOutcome, now: datetime, **data: Any) -> AuditEvent:
+    execution = seen.execution
+    ref = execution.spec.workflow_ref
+    started = execution.status.start_time
+    return AuditEvent.fact(
+        event_type,
+        correlation_id=execution.spec.remediation_request_ref.name or execution.name,
+        category=AuditCategory.EXECUTION,
+        now=now,
+        outcome=result,
+        actor="workflow-execution-controller",
+        key=(execution.name, execution.uid),
+        resource_type=WorkflowExecution.kind(),
+        resource_id=execution.name,
+        namespace=execution.namespace,
+        duration_ms=max(0, int((now - started).total_seconds() * 1000)) if started else None,
+        event_data={
+            "workflow_id": ref.workflow_id,
+            "workflow_name": ref.workflow_name,
+            "version": ref.version,
+            "container_image": pipelinerun.pinned_image(execution),
+            "target_resource": execution.spec.target_resource,
+            "parameters": dict(execution.spec.parameters),
+            **{key: value for key, value in data.items() if value not in (None, "")},
+        },
+    )

@@ -1,0 +1,74 @@
+"""What an execution is judged by: itself, the PipelineRun that holds its target, that run's tasks, and the lock's holder.
+
+Everything is read from the API server, nothing from a cache. TaskRuns are read only where progress or a failure is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from actors.workflow_execution import pipelinerun
+from kubernaut_ray import names
+from kubernaut_ray.control.decision import Key
+from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
+from kubernaut_ray.crds.workflow_execution import WorkflowExecution
+from kubernaut_ray.kube import resources
+from kubernaut_ray.kube.client import KubeClient, Object
+from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """``run`` is whatever PipelineRun has the target's name; ``holder`` the execution a foreign one was made for."""
+
+    execution: WorkflowExecution
+    run: Object | None = None
+    mine: bool = False
+    task_runs: tuple[Object, ...] = ()
+    holder: WorkflowExecution | None = None
+
+
+class Reader:
+    def __init__(self, client: KubeClient, settings: Settings) -> None:
+        self._client = client
+        self._namespace = settings.execution.namespace
+
+    async def observe(self, key: Key) -> Observed | None:
+        """Read one execution and its surroundings; ``None`` when it is gone."""
+        try:
+            raw = await self._client.get(resources.WORKFLOW_EXECUTION, key.name, key.namespace)
+        except NotFound:
+            return None
+        execution = WorkflowExecution.from_object(raw)
+        name = names.pipeline_run(execution.spec.target_resource)
+        try:
+            run = await self._client.get(resources.PIPELINE_RUN, name, self._namespace)
+        except NotFound:
+            return Observed(execution)
+        if not pipelinerun.is_mine(execution, run):
+            return Observed(execution, run, holder=await self._holder(run, key.namespace))
+        watched = execution.status.phase in (None, Phase.PENDING, Phase.RUNNING)
+        return Observed(execution, run, mine=True, task_runs=await self._task_runs(run) if watched else ())
+
+    async def _task_runs(self, run: Object) -> tuple[Object, ...]:
+        meta = run["metadata"]
+        listed = await self._client.list(
+            resources.TASK_RUN, meta["namespace"], labels=f"tekton.dev/pipelineRun={meta['name']}"
+        )
+        return tuple(
+            t for t in listed.items if any(o["uid"] == meta["uid"] for o in t["metadata"].get("ownerReferences") or ())
+        )
+
+    async def _holder(self, run: Object, namespace: str) -> WorkflowExecution | None:
+        owner = pipelinerun.Ownership.of(run)
+        if not owner.execution:
+            return None
+        try:
+            raw = await self._client.get(resources.WORKFLOW_EXECUTION, owner.execution, namespace)
+            holder = WorkflowExecution.from_object(raw)
+        except (NotFound, ValidationError):
+            return None
+        return holder if not owner.execution_uid or holder.uid == owner.execution_uid else None
