@@ -1,0 +1,115 @@
+"""The rules of the built-in kinds: their generated schema, plus the defaults and checks that users of a cluster count on.
+
+Not every rule of kube-apiserver is here; what is here behaves as there. Types and unknown fields come from the schema.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from kubernaut_ray.kube.embedded import builtin_checks, builtin_defaults, builtin_schemas
+from kubernaut_ray.kube.embedded import schema as structural
+from kubernaut_ray.kube.embedded.schema import Node
+from kubernaut_ray.kube.embedded.status import Cause, Obj
+
+_OPAQUE = frozenset({"CustomResourceDefinition"})
+"""Kinds whose own rules prune and check (their schemas recurse)."""
+
+_LIST_KEYS: dict[str, tuple[str, ...]] = {
+    "containers": ("name",), "initContainers": ("name",), "ephemeralContainers": ("name",), "env": ("name",),
+    "volumes": ("name",), "volumeMounts": ("mountPath",), "volumeDevices": ("devicePath",), "imagePullSecrets": ("name",),
+    "hostAliases": ("ip",), "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"), "conditions": ("type",),
+    "ownerReferences": ("uid",), "secrets": ("name",), "addresses": ("type",), "podIPs": ("ip",), "finalizers": (),
+}  # fmt: skip
+
+
+@functools.cache
+def _node(component: str) -> Node:
+    """Compile one component; components that it refers to are shared."""
+    return structural.compiled(_resolved(builtin_schemas.load()[component]), component, nested=True)
+
+
+def _resolved(schema: Obj) -> Obj:
+    """Inline references, leaving descriptions out."""
+    if "$ref" in schema:
+        return _component(schema["$ref"].rsplit("/", 1)[1])
+    made = {k: v for k, v in schema.items() if k not in ("description", "properties", "items", "additionalProperties")}
+    if "properties" in schema:
+        made["properties"] = {k: _resolved(v) for k, v in schema["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            made[key] = _resolved(schema[key])
+    return made
+
+
+@functools.cache
+def _component(name: str) -> Obj:
+    return _resolved(builtin_schemas.load()[name])
+
+
+def _coerce_quantities(node: Node, value: Any) -> Any:
+    """Quantities may be written as numbers; they are stored as text."""
+    if node.format == "quantity" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            child = node.child(key)
+            if child is not None:
+                value[key] = _coerce_quantities(child, item)
+    elif isinstance(value, list) and node.items is not None:
+        value[:] = [_coerce_quantities(node.items, item) for item in value]
+    return value
+
+
+class BuiltinRules:
+    """The rules of one built-in kind."""
+
+    def __init__(self, group: str, version: str, kind: str) -> None:
+        self._kind = kind
+        self._default: Callable[[Obj, Obj | None], None] | None = builtin_defaults.DEFAULTS.get(kind)
+        self._problems: Callable[[Obj, Obj | None], list[Cause]] | None = builtin_checks.CHECKS.get(kind)
+        self._name = builtin_schemas.component(builtin_schemas.ROOTS[kind])
+        self._gvk = {"group": group, "version": version, "kind": kind}
+
+    @property
+    def _schema(self) -> Node | None:
+        return None if self._kind in _OPAQUE else _node(self._name)
+
+    def prune(self, obj: Obj) -> list[str]:
+        node = self._schema
+        if node is None:
+            return []
+        structural.drop_nulls(node, obj)
+        return structural.prune(node, obj, "", root=True)
+
+    def default(self, obj: Obj, old: Obj | None) -> None:
+        node = self._schema
+        if node is not None:
+            _coerce_quantities(node, obj)
+            if structural.validate(node, obj, "", None, skip=("apiVersion", "kind", "metadata")):
+                return  # problems() tells; defaults would trip over values of the wrong type
+        if self._default is not None:
+            self._default(obj, old)
+
+    def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
+        node = self._schema
+        causes: list[Cause] = []
+        if node is not None:
+            causes = structural.validate(node, obj, "", None, skip=("apiVersion", "kind", "metadata"))
+        if not causes and self._problems is not None:
+            causes = self._problems(obj, old)
+        return causes
+
+    def list_keys(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        name = path[-1]
+        if name == "ports":
+            return ("containerPort", "protocol") if len(path) > 1 and path[-2] in ("containers", "initContainers") else (
+                "port", "protocol"
+            )  # fmt: skip
+        return _LIST_KEYS.get(name)
+
+    def openapi(self) -> Obj:
+        schema: Obj = builtin_schemas.load()[self._name]
+        return schema

@@ -1,0 +1,152 @@
+"""The commit log: one SQLite file in WAL mode behind one thread that commits writes in groups.
+
+Writes that arrive while a commit is on its way go into the next one, so that a hundred concurrent writers pay for one
+``fsync`` and not for a hundred. A write is acknowledged by the callback only after its transaction is committed:
+
+- ``FULL`` (the default) syncs the WAL at each commit: what was acknowledged survives ``kill -9`` and a power cut.
+- ``NORMAL`` leaves the syncing to checkpoints: it survives ``kill -9`` (the page cache is the kernel's), but a power cut
+  may take the last moments. The file is never corrupted either way.
+
+The thread knows nothing about objects: a row is an address, a version and bytes. A failed commit is final for the
+process, since memory is then ahead of the disk; the owner is told once and every later write is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+  resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY (resource, namespace, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT OR IGNORE INTO meta VALUES ('layout', 1), ('resource_version', 0);
+"""
+LAYOUT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One row to write; ``body`` ``None`` deletes it. ``version`` grows by one with every write."""
+
+    resource: str
+    namespace: str
+    name: str
+    version: int
+    body: bytes | None
+
+
+class LogFailed(Exception):
+    """The log cannot commit any more; the process must start again on the same file."""
+
+
+class CommitLog:
+    """Owns the file. ``open`` and ``rows`` before ``start``; ``append`` from the event loop afterwards."""
+
+    def __init__(self, path: Path, *, synchronous: Synchronous = "FULL") -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._connection: sqlite3.Connection | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Condition()
+        self._queue: list[Write] = []
+        self._closing = False
+
+    def open(self) -> int:
+        """Open the file, take it for this process alone, and return the last committed version."""
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0.5)
+        try:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            connection.executescript(_SCHEMA)
+            meta = dict(connection.execute("SELECT key, value FROM meta"))
+        except sqlite3.OperationalError as error:
+            connection.close()
+            raise LogFailed(
+                f"{self.path} cannot be opened ({error}); if another server runs on this data directory, stop it first"
+            ) from error
+        if meta["layout"] != LAYOUT:
+            connection.close()
+            raise LogFailed(f"{self.path} has layout {meta['layout']}, this version reads layout {LAYOUT}")
+        self._connection = connection
+        return int(meta["resource_version"])
+
+    def rows(self) -> Iterator[tuple[str, str, str, bytes]]:
+        """Yield ``(resource, namespace, name, body)`` of every stored object."""
+        yield from self._opened().execute("SELECT resource, namespace, name, body FROM objects")
+
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        committed: Callable[[int], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """Start the thread. ``committed(version)`` and ``failed(error)`` are called on the loop."""
+
+        def work() -> None:
+            while True:
+                with self._wake:
+                    while not self._queue and not self._closing:
+                        self._wake.wait()
+                    batch, self._queue = self._queue, []
+                if not batch:
+                    return
+                try:
+                    self._commit(batch)
+                except sqlite3.Error as error:
+                    loop.call_soon_threadsafe(failed, error)
+                    return
+                loop.call_soon_threadsafe(committed, batch[-1].version)
+
+        self._thread = threading.Thread(target=work, name="commit-log", daemon=True)
+        self._thread.start()
+
+    def append(self, write: Write) -> None:
+        """Queue a write for the next group. Order of calls is order of versions."""
+        with self._wake:
+            self._queue.append(write)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Commit what is queued, then close the file."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise LogFailed(f"{self.path} is not open")
+        return self._connection
+
+    def _commit(self, batch: list[Write]) -> None:
+        connection = self._opened()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # The last write to a name wins inside a group; the ones before it need not touch the file.
+            last = {(w.resource, w.namespace, w.name): w for w in batch}
+            puts = [(w.resource, w.namespace, w.name, w.body) for w in last.values() if w.body is not None]
+            gone = [(w.resource, w.namespace, w.name) for w in last.values() if w.body is None]
+            connection.executemany(
+                "INSERT INTO objects VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET body=excluded.body", puts
+            )
+            connection.executemany("DELETE FROM objects WHERE resource=? AND namespace=? AND name=?", gone)
+            connection.execute("UPDATE meta SET value=? WHERE key='resource_version'", (batch[-1].version,))
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            connection.rollback()
+            raise

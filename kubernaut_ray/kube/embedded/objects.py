@@ -1,0 +1,314 @@
+"""The life of an object: create, read, change, delete, the same for every kind, with the kind's rules asked in between.
+
+Everything here is synchronous: between reading the old state and storing the new one nothing else can run, so every change
+is atomic. The HTTP layer waits for the commit before it answers. Ownership of fields (``managedFields``) and garbage
+collection live in files of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubernaut_ray.kube.embedded import managed, meta, status
+from kubernaut_ray.kube.embedded.hub import Entry
+from kubernaut_ray.kube.embedded.kinds import Kind
+from kubernaut_ray.kube.embedded.status import Cause, Obj
+from kubernaut_ray.kube.embedded.store import Store
+
+Change = Callable[[Obj], Obj]
+"""Makes the wanted object of a copy-on-write view of the current one; must not change its argument."""
+
+NAMESPACES = "namespaces."
+IMMUTABLE_NAMESPACES = frozenset({"default", "kube-system"})
+FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+
+
+@dataclass(slots=True)
+class Options:
+    """What a request says about how to write. ``warnings`` collects what the answer's headers must tell."""
+
+    dry_run: bool = False
+    manager: str = ""
+    field_validation: str = "Warn"
+    force: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    uid: str | None = None
+    resource_version: str | None = None
+    propagation: str = ""
+    grace_seconds: int | None = None
+    dry_run: bool = False
+
+
+class Objects:
+    """Reads and writes objects of any kind. ``created`` hooks may add to a kind's creation (for example a CRD's check)."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.before_write: list[Callable[[Kind, Obj, Obj | None], None]] = []
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Entry:
+        """Return the object. Raises 404."""
+        entry = self.store.get(kind.table, namespace, name)
+        if entry is None:
+            raise status.not_found(kind.plural, kind.group, name)
+        return entry
+
+    def create(self, kind: Kind, namespace: str, given: Obj, options: Options) -> Entry:
+        """Store a new object. Raises 409, 422, 403 or 404 (no such namespace)."""
+        metadata = self._checked_metadata(kind, namespace, given)
+        if metadata.get("resourceVersion"):
+            raise status.bad_request("resourceVersion should not be set on objects to be created")
+        metadata = meta.new_metadata(metadata)
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = meta.generated(str(metadata["generateName"]))
+            while self.store.get(kind.table, namespace, metadata["name"]) is not None:
+                metadata["name"] = meta.generated(str(metadata["generateName"]))
+        if kind.generation:
+            metadata["generation"] = 1
+        obj: Obj = {"apiVersion": kind.api_version, "kind": kind.kind, **_without(given, "apiVersion", "kind")}
+        obj["metadata"] = metadata
+        if kind.status:
+            obj.pop("status", None)
+        self._finish(kind, obj, None, options)
+        name = metadata["name"]
+        self._namespace_accepts(kind, namespace, name)
+        if self.store.get(kind.table, namespace, name) is not None:
+            raise status.already_exists(kind.plural, kind.group, name)
+        for hook in self.before_write:
+            hook(kind, obj, None)
+        if options.dry_run:
+            return _unsaved(obj)
+        return self.store.put(kind.table, namespace, name, obj)
+
+    def change(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        change: Change,
+        options: Options,
+        *,
+        subresource: str = "",
+        create: bool = False,
+    ) -> tuple[Entry, bool]:
+        """Change an object (or create it, with ``create``). Returns it and whether it was created.
+
+        A ``metadata.resourceVersion`` or ``uid`` that the change leaves in the object is a precondition: 409 when it differs.
+        """
+        old_entry = self.store.get(kind.table, namespace, name)
+        if old_entry is None:
+            if not create:
+                raise status.not_found(kind.plural, kind.group, name)
+            blank: Obj = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}}
+            if kind.namespaced:
+                blank["metadata"]["namespace"] = namespace
+            wanted = change(blank)
+            if wanted.get("metadata", {}).get("uid"):
+                raise status.conflict(
+                    kind.plural, kind.group, name, "Precondition failed: the object has a uid but does not exist"
+                )
+            wanted["metadata"].pop("resourceVersion", None)
+            return self.create(kind, namespace, wanted, options), True
+        old = in_version(old_entry.obj, kind)
+        wanted = change(old)
+        if not isinstance(wanted, dict):
+            raise status.bad_request("the result of the patch is no object")
+        given = self._checked_metadata(kind, namespace, wanted, name=name)
+        if given.get("resourceVersion") not in (None, "", old["metadata"]["resourceVersion"]):
+            raise status.modified(kind.plural, kind.group, name)
+        if given.get("uid") not in (None, "", old["metadata"]["uid"]):
+            raise status.conflict(
+                kind.plural,
+                kind.group,
+                name,
+                f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: {old['metadata']['uid']}",
+            )
+        obj = _combined(kind, old, wanted, subresource)
+        obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        self._finish(kind, obj, old, options, subresource)
+        if kind.generation and _desired(kind, obj) != _desired(kind, old):
+            obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+        if obj == old:
+            return old_entry, False
+        for hook in self.before_write:
+            hook(kind, obj, old)
+        if options.dry_run:
+            return _unsaved(obj), False
+        if "deletionTimestamp" in obj["metadata"] and self._may_go(kind, obj):
+            self.store.put(kind.table, namespace, name, obj)
+            return self.store.remove(kind.table, namespace, name), False
+        return self.store.put(kind.table, namespace, name, obj), False
+
+    def delete(self, kind: Kind, namespace: str, name: str, options: DeleteOptions) -> tuple[Entry, bool]:
+        """Delete an object, or mark it when finalizers hold it. Returns its last state and whether it is gone."""
+        entry = self.get(kind, namespace, name)
+        metadata = entry.obj["metadata"]
+        if options.uid and options.uid != metadata["uid"]:
+            raise status.conflict(
+                kind.plural,
+                kind.group,
+                name,
+                f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {metadata['uid']}",
+            )
+        if options.resource_version and options.resource_version != metadata["resourceVersion"]:
+            raise status.conflict(
+                kind.plural,
+                kind.group,
+                name,
+                f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
+                f"ResourceVersion in object meta: {metadata['resourceVersion']}",
+            )
+        if kind.table == NAMESPACES and name in IMMUTABLE_NAMESPACES:
+            raise status.forbidden(kind.plural, kind.group, name, "this namespace may not be deleted")
+        finalizers = [f for f in metadata.get("finalizers") or () if f not in (FOREGROUND, ORPHAN)]
+        if options.propagation == "Foreground":
+            finalizers.append(FOREGROUND)
+        elif options.propagation == "Orphan":
+            finalizers.append(ORPHAN)
+        elif not options.propagation:
+            finalizers = list(metadata.get("finalizers") or ())
+        if options.dry_run:
+            return entry, not finalizers
+        if not finalizers and kind.table != NAMESPACES:
+            return self.store.remove(kind.table, namespace, name), True
+        marked = dict(metadata)
+        marked["finalizers"] = finalizers
+        if not finalizers:
+            del marked["finalizers"]
+        if "deletionTimestamp" not in marked:
+            marked["deletionTimestamp"] = meta.now_text()
+            marked["deletionGracePeriodSeconds"] = 0
+            if kind.generation:
+                marked["generation"] = marked.get("generation", 0) + 1
+        obj = {**entry.obj, "metadata": marked}
+        if kind.table == NAMESPACES:
+            obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+        if obj == entry.obj:
+            return entry, False
+        return self.store.put(kind.table, namespace, name, obj), False
+
+    # shared steps
+
+    def _checked_metadata(self, kind: Kind, namespace: str, given: Obj, *, name: str = "") -> Obj:
+        """Check that the body is what the path says. Returns the body's metadata, namespace filled in."""
+        api_version, kind_name = given.get("apiVersion"), given.get("kind")
+        if not api_version or not kind_name:
+            raise status.bad_request("Object 'Kind' is missing" if not kind_name else "Object 'apiVersion' is missing")
+        if api_version != kind.api_version or kind_name != kind.kind:
+            raise status.bad_request(
+                f"the API version in the data ({api_version}, Kind={kind_name}) does not match the expected API version "
+                f"({kind.api_version}, Kind={kind.kind})"
+            )
+        metadata = given.get("metadata")
+        if metadata is None:
+            metadata = {}
+        if not isinstance(metadata, dict):
+            raise status.bad_request("metadata must be an object")
+        body_namespace = metadata.get("namespace") or ""
+        if kind.namespaced:
+            if body_namespace and body_namespace != namespace:
+                raise status.bad_request(
+                    f"the namespace of the provided object does not match the namespace sent on the request "
+                    f"({body_namespace!r} is not {namespace!r})"
+                )
+            metadata = {**metadata, "namespace": namespace}
+        elif body_namespace:
+            metadata = _without(metadata, "namespace")
+        if name and metadata.get("name") not in (None, "", name):
+            raise status.bad_request(
+                f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({name})"
+            )
+        return metadata
+
+    def _finish(self, kind: Kind, obj: Obj, old: Obj | None, options: Options, subresource: str = "") -> None:
+        """Prune, default, validate and note ownership, in place."""
+        unknown = kind.rules.prune(obj)
+        if unknown and options.field_validation != "Ignore":
+            if options.field_validation == "Strict":
+                texts = ", ".join(f'unknown field "{u}"' for u in unknown)
+                raise status.bad_request(f"strict decoding error: {texts}")
+            options.warnings += [f'unknown field "{u}"' for u in unknown]
+        kind.rules.default(obj, old)
+        causes: list[Cause] = meta.problems(kind, obj["metadata"])
+        if old is not None and "deletionTimestamp" in old["metadata"]:
+            before = set(old["metadata"].get("finalizers") or ())
+            added = [f for f in obj["metadata"].get("finalizers") or () if f not in before]
+            if added:
+                causes.append(
+                    status.field_forbidden(
+                        "metadata.finalizers",
+                        f"no new finalizers can be added if the object is being deleted, found new finalizers {added}",
+                    )
+                )
+        causes += kind.rules.problems(obj, old)
+        if causes:
+            raise status.invalid(kind.kind, kind.group, obj["metadata"].get("name", ""), causes)
+        managed.note_update(kind, obj, old, options.manager, subresource)
+
+    def _namespace_accepts(self, kind: Kind, namespace: str, name: str) -> None:
+        if not kind.namespaced:
+            return
+        entry = self.store.get(NAMESPACES, "", namespace)
+        if entry is None:
+            raise status.not_found("namespaces", "", namespace)
+        if "deletionTimestamp" in entry.obj["metadata"]:
+            why = f"unable to create new content in namespace {namespace} because it is being terminated"
+            raise status.forbidden(
+                kind.plural,
+                kind.group,
+                name,
+                why,
+                causes=[
+                    Cause("metadata.namespace", "NamespaceTerminating", f"namespace {namespace} is being terminated")
+                ],
+            )
+
+    def _may_go(self, kind: Kind, obj: Obj) -> bool:
+        """Whether nothing holds an object that is marked for deletion. Namespaces go when they are empty (``gc.py``)."""
+        return not obj["metadata"].get("finalizers") and kind.table != NAMESPACES
+
+
+def in_version(obj: Obj, kind: Kind) -> Obj:
+    """Return the object as this version of its kind shows it (versions differ in name only, as with strategy None)."""
+    return obj if obj["apiVersion"] == kind.api_version else {**obj, "apiVersion": kind.api_version}
+
+
+def _without(obj: Obj, *keys: str) -> Obj:
+    return {k: v for k, v in obj.items() if k not in keys}
+
+
+def _combined(kind: Kind, old: Obj, wanted: Obj, subresource: str) -> Obj:
+    """Take from ``wanted`` what this endpoint may change, everything else from ``old``."""
+    if subresource == "status":
+        obj = dict(old)
+        if "status" in wanted:
+            obj["status"] = wanted["status"]
+        else:
+            obj.pop("status", None)
+        obj["metadata"] = dict(old["metadata"])
+        if "managedFields" in wanted["metadata"]:
+            obj["metadata"]["managedFields"] = wanted["metadata"]["managedFields"]
+        return obj
+    obj = {"apiVersion": kind.api_version, "kind": kind.kind, **_without(wanted, "apiVersion", "kind")}
+    obj["metadata"] = meta.carried_metadata(wanted["metadata"], old["metadata"])
+    if kind.status:
+        obj.pop("status", None)
+        if "status" in old:
+            obj["status"] = old["status"]
+    return obj
+
+
+def _desired(kind: Kind, obj: Obj) -> dict[str, Any]:
+    return _without(obj, "metadata", "apiVersion", *(("status",) if kind.status else ()))
+
+
+def _unsaved(obj: Obj) -> Entry:
+    import orjson
+
+    return Entry(obj, orjson.dumps(obj), int(obj["metadata"].get("resourceVersion") or 0))
