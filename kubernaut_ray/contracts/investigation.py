@@ -167,3 +167,10 @@ class InvestigationSession(Contract):
     heartbeat_at: Timestamp | None = None
     attempt: int = 0
     """How many replicas have worked on it."""
+
+
+class StartInvestigation(Contract):
+    """``POST /api/v1/investigations``. The caller chooses the id, so starting twice is starting once."""
+
+    session_id: Annotated[str, Field(min_length=1, max_length=253)]
+    request: IncidentRequest

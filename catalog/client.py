@@ -1,0 +1,157 @@
+"""The typed end of the catalog owner, wherever the owner runs: in this process, or in an actor.
+
+Data Storage's routes speak to this. A ``Transport`` carries bytes; errors come back as the owner raised them. Each answer
+tells the catalog version, and ``Catalog.snapshot`` gives a search snapshot at least that new, so that what a caller has just
+registered it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import orjson
+
+from catalog import snapshot as snapshots
+from catalog.embed import Embedder
+from catalog.errors import Conflict, NotFound
+from catalog.events import AuditQuery, columns
+from catalog.snapshot import Snapshot
+from kubernaut_ray.clock import rfc3339
+from kubernaut_ray.contracts.audit import AuditBatchResult, AuditEvent
+from kubernaut_ray.contracts.catalog import RegisterWorkflow, Workflow, WorkflowPatch
+from kubernaut_ray.contracts.investigation import InvestigationSession
+from kubernaut_ray.contracts.statistics import ExecutionRecord
+from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
+
+OWNER_ACTOR, ACTOR_NAMESPACE = "catalog-owner", "kubernaut"
+"""Where the owner is found when it runs as an actor."""
+POLL_SECONDS = 1.0
+"""How old the knowledge of the catalog version may be when a search comes in."""
+
+
+class Transport(Protocol):
+    """Reaches the owner. Raises ``Retryable`` when it cannot, or when it cannot know the outcome."""
+
+    async def call(self, method: str, payload: bytes) -> bytes: ...
+
+    async def snapshot(self, have: int) -> bytes: ...
+
+
+class LocalOwner(Protocol):
+    """``catalog.owner.Owner`` as a transport needs it; replicas that reach an actor never import DuckDB."""
+
+    def call(self, method: str, payload: bytes) -> Any: ...
+
+    def snapshot(self, have: int) -> bytes: ...
+
+
+class InProcess:
+    """The owner in this very process: tests, and anything small."""
+
+    def __init__(self, owner: LocalOwner) -> None:
+        self._owner = owner
+
+    async def call(self, method: str, payload: bytes) -> bytes:
+        answer: bytes = await asyncio.wrap_future(self._owner.call(method, payload))
+        return answer
+
+    async def snapshot(self, have: int) -> bytes:
+        return await asyncio.to_thread(self._owner.snapshot, have)
+
+
+class Catalog:
+    """All operations of the owner. JSON results that only pass through stay bytes."""
+
+    def __init__(
+        self, transport: Transport, embedder: Embedder, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._transport, self._embedder, self._monotonic = transport, embedder, monotonic
+        self._snapshot: Snapshot | None = None
+        self._refreshing = asyncio.Lock()
+        self.version = -1
+        """The newest catalog version heard of."""
+        self._heard_at = float("-inf")
+
+    async def snapshot(self, at_least: int = 0) -> Snapshot:
+        """Return a snapshot of the newest version heard of, having asked anew when that is older than ``POLL_SECONDS``.
+
+        ``at_least`` is a version that the caller has been told; if it is news here, the owner is asked before answering.
+        """
+        if at_least > self.version or self._monotonic() - self._heard_at > POLL_SECONDS:
+            await self._call("version", {})
+        held = self._snapshot
+        if held is not None and held.version >= self.version:
+            return held
+        async with self._refreshing:
+            held = self._snapshot
+            if held is None or held.version < self.version:
+                data = await self._transport.snapshot(-1 if held is None else held.version)
+                if data:
+                    held = self._snapshot = await asyncio.to_thread(snapshots.load, data, self._embedder)
+            if held is None:
+                raise Retryable("the catalog owner has not published a snapshot yet", after=0.5)
+            return held
+
+    async def register(self, request: RegisterWorkflow) -> tuple[Workflow, bool]:
+        """Register a bundle; the flag says whether it is new. Raises ``InvalidInput``, ``Conflict``, ``Retryable``."""
+        result = orjson.loads(await self._call("register", request.to_json()))
+        return Workflow.model_validate(result["workflow"]), bool(result["created"])
+
+    async def patch(self, workflow_id: str, change: WorkflowPatch, by: str) -> Workflow:
+        answer = await self._call("patch", {"workflow_id": workflow_id, "patch": change.to_json(), "by": by})
+        return Workflow.model_validate_json(answer)
+
+    async def workflow(self, workflow_id: str) -> bytes:
+        return await self._call("workflow", {"workflow_id": workflow_id})
+
+    async def workflows(self, *, status: str, name: str, limit: int, offset: int) -> bytes:
+        return await self._call("workflows", {"status": status, "name": name, "limit": limit, "offset": offset})
+
+    async def append_audit(self, events: Sequence[AuditEvent]) -> AuditBatchResult:
+        return AuditBatchResult.model_validate_json(await self._call("audit_append", columns(events)))
+
+    async def find_audit(self, query: AuditQuery) -> bytes:
+        return await self._call("audit_find", query.to_json())
+
+    async def timeline(self, remediation_id: str) -> bytes:
+        return await self._call("timeline", {"remediation_id": remediation_id})
+
+    async def put_session(self, session: InvestigationSession, expected_attempt: int | None) -> bytes:
+        return await self._call("session_put", {"session": session.to_json(), "expected_attempt": expected_attempt})
+
+    async def session(self, session_id: str) -> bytes:
+        return await self._call("session_get", {"session_id": session_id})
+
+    async def record_execution(self, execution: ExecutionRecord) -> bytes:
+        return await self._call("execution_record", execution.to_json())
+
+    async def execution_statistics(self, since: datetime) -> bytes:
+        return await self._call("execution_statistics", {"since": rfc3339(since)})
+
+    async def _call(self, method: str, payload: Any) -> bytes:
+        data = await self._transport.call(method, orjson.dumps(payload))
+        head, _, rest = data.partition(b",")
+        self.version = max(self.version, int(head.removeprefix(b'{"version":')))
+        self._heard_at = self._monotonic()
+        if rest.startswith(b'"result":'):
+            return rest[len(b'"result":') : -1]
+        raise _error(orjson.loads(data)["error"])
+
+
+def _error(body: dict[str, Any]) -> KubernautError:
+    message = str(body["message"])
+    match body["kind"]:
+        case "InvalidInput":
+            return InvalidInput(message, problems=tuple((str(p), str(w)) for p, w in body.get("problems", ())))
+        case "NotFound":
+            return NotFound(message)
+        case "Conflict":
+            return Conflict(message)
+        case "Permanent":
+            return Permanent(message, reason=str(body.get("reason", "Failed")))
+        case _:
+            return Retryable(message, after=body.get("after"))

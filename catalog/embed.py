@@ -1,0 +1,197 @@
+"""Embedders: text to unit vectors, behind one seam. ``Lexicon`` is the default: offline, deterministic, loads at once.
+
+``Lexicon`` is three feature blocks side by side, each of unit length and weighted: what the text means in the domain's
+vocabulary (``catalog.thesaurus``), hashed word stems, and hashed character trigrams (which forgive spelling and compound
+identifiers). ``EndpointEmbedder`` asks any OpenAI-compatible embeddings endpoint. The index records ``fingerprint`` and is
+rebuilt when another embedder made it.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+
+from catalog import thesaurus
+from catalog.text import terms
+from kubernaut_ray.errors import Permanent, Retryable
+from kubernaut_ray.settings import CatalogSettings
+
+Vectors = npt.NDArray[np.float32]
+"""One row a text, each of Euclidean length 1 (or 0 for a text without any feature)."""
+
+EMBED_BATCH = 64
+
+_PLACES = {concept.name: place for place, concept in enumerate(thesaurus.CONCEPTS)}
+_IMPLIED = tuple((_PLACES[said], _PLACES[other]) for said, others in thesaurus.IMPLIES.items() for other in others)
+
+
+class Embedder(Protocol):
+    """Turns texts into comparable unit vectors. ``fingerprint`` names the model, its version and its dimension."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return ``len(texts)`` × ``dimension`` unit vectors. Raises ``Retryable`` or ``Permanent``."""
+        ...
+
+
+class Lexicon:
+    """The embedded default. Pure functions of the text: the same text gives the same vector on every machine."""
+
+    CONCEPT_WEIGHT, WORD_WEIGHT, TRIGRAM_WEIGHT = 0.80, 0.55, 0.25
+    WORDS, TRIGRAMS = 256, 128
+
+    def __init__(self) -> None:
+        self._concepts = len(thesaurus.CONCEPTS)
+        self._width = 512 - self.WORDS - self.TRIGRAMS
+        if self._concepts > self._width:
+            raise ValueError(f"{self._concepts} concepts do not fit {self._width} dimensions")
+
+    @property
+    def fingerprint(self) -> str:
+        return f"lexicon-{thesaurus.VERSION}-{self.dimension}"
+
+    @property
+    def dimension(self) -> int:
+        return 512
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        rows = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            self._fill(row, text)
+        return normalised(rows)
+
+    def _fill(self, row: Vectors, text: str) -> None:
+        words = row[: self.WORDS]
+        trigrams = row[self.WORDS : self.WORDS + self.TRIGRAMS]
+        concepts = row[self.WORDS + self.TRIGRAMS :]
+        counts = Counter(terms(text))
+        _hashed(words, counts.items())
+        _hashed(trigrams, Counter(g for term in counts for g in _trigrams(term)).items())
+        lowered = text.lower()
+        for index, concept in enumerate(thesaurus.CONCEPTS):
+            said = sum(1 for m in concept.pattern.finditer(lowered) if not _denied(lowered, m.start()))
+            if said:
+                concepts[index] = concept.weight * (1 + math.log(said))
+        for said, implied in _IMPLIED:
+            concepts[implied] = max(concepts[implied], thesaurus.IMPLIED_SHARE * concepts[said])
+        for block, weight in (
+            (words, self.WORD_WEIGHT),
+            (trigrams, self.TRIGRAM_WEIGHT),
+            (concepts, self.CONCEPT_WEIGHT),
+        ):
+            length = float(np.linalg.norm(block))
+            if length:
+                np.multiply(block, weight / length, out=block)
+
+
+class EndpointEmbedder:
+    """An OpenAI-compatible ``/embeddings`` endpoint, for example vLLM's. ``base_url`` ends in ``/v1``."""
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: Callable[[], str] = str,
+        dimension: int | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self._url = f"{base_url.rstrip('/')}/embeddings"
+        self._model, self._api_key, self._timeout = model, api_key, timeout
+        self._dimension = dimension
+
+    @property
+    def fingerprint(self) -> str:
+        return f"endpoint-{self._model}-{self.dimension}"
+
+    @property
+    def dimension(self) -> int:
+        """The endpoint's own; asked for once when it was not given."""
+        if self._dimension is None:
+            self._dimension = self._ask(["dimension"]).shape[1]
+        return self._dimension
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        batches = [self._ask(texts[i : i + EMBED_BATCH]) for i in range(0, len(texts), EMBED_BATCH)]
+        return np.concatenate(batches) if batches else np.zeros((0, self.dimension), dtype=np.float32)
+
+    def _ask(self, texts: Sequence[str]) -> Vectors:
+        key = self._api_key()
+        try:
+            answer = httpx.post(
+                self._url,
+                json={"model": self._model, "input": list(texts), "encoding_format": "float"},
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=self._timeout,
+            )
+        except httpx.HTTPError as error:
+            raise Retryable(f"embeddings endpoint {self._url} did not answer: {type(error).__name__}") from error
+        if answer.status_code in {408, 429} or answer.status_code >= 500:
+            raise Retryable(f"embeddings endpoint {self._url} answered {answer.status_code}")
+        if answer.status_code != 200:
+            raise Permanent(
+                f"embeddings endpoint {self._url} refused model {self._model!r} with {answer.status_code}",
+                reason="EmbeddingRefused",
+            )
+        return normalised(self._rows(answer.json(), len(texts)))
+
+    def _rows(self, body: Any, count: int) -> Vectors:
+        try:
+            data = sorted(body["data"], key=lambda item: item["index"])
+            rows = np.asarray([item["embedding"] for item in data], dtype=np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Permanent(
+                f"{self._url} did not answer as an embeddings endpoint does", reason="NoEmbeddings"
+            ) from error
+        if rows.ndim != 2 or len(rows) != count:
+            raise Permanent(f"{self._url} answered {len(rows)} vectors for {count} texts", reason="NoEmbeddings")
+        return rows
+
+
+def embedder_for(settings: CatalogSettings) -> Embedder:
+    """Return the embedder that the settings name. Owner and replicas call this with the same settings."""
+    match settings.embedder:
+        case "lexicon":
+            return Lexicon()
+        case "endpoint":
+            key = settings.embedder_api_key
+            return EndpointEmbedder(
+                settings.embedder_base_url,
+                settings.embedder_model,
+                api_key=key.get_secret_value if key else str,
+            )
+
+
+def normalised(rows: Vectors) -> Vectors:
+    """Return the rows scaled to length 1; rows of zeros stay."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: Vectors = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return scaled
+
+
+def _hashed(block: Vectors, features: Iterable[tuple[str, int]]) -> None:
+    """Add features with a sign from the same hash, so that collisions cancel on average."""
+    for feature, count in features:
+        digest = zlib.crc32(feature.encode())
+        block[digest % len(block)] += (1 + math.log(count)) * (1.0 if digest & 0x80000000 else -1.0)
+
+
+def _trigrams(term: str) -> Iterable[str]:
+    padded = f"^{term}$"
+    return (padded[i : i + 3] for i in range(len(padded) - 2))
+
+
+def _denied(text: str, start: int) -> bool:
+    return thesaurus.DENIAL.search(text, max(0, start - 40), start) is not None

@@ -1,0 +1,189 @@
+"""Workflow records in the store: registered once, immutable but for their status, the newest version marked.
+
+A change raises the catalog version in the same transaction; replicas compare that number to know whether their snapshot
+is old.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from catalog.embed import Vectors
+from catalog.errors import Conflict, NotFound
+from catalog.store import Connection
+from kubernaut_ray.contracts.catalog import Workflow, WorkflowPatch
+from kubernaut_ray.crds.enums import WorkflowStatus
+from kubernaut_ray.errors import InvalidInput
+
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """``created`` is false when the same content was registered before."""
+
+    workflow: Workflow
+    created: bool
+
+
+def version(connection: Connection) -> int:
+    """Return the catalog version: it rises with every change to any record."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'catalog_version'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def register(connection: Connection, workflow: Workflow, now: datetime) -> Registration:
+    """Store a workflow as read from its bundle. Raises ``Conflict`` for other content under a registered version."""
+    known = _get(connection, workflow.workflow_id)
+    if known is not None:
+        if known.container_digest != workflow.container_digest:
+            raise Conflict(
+                f"{workflow.workflow_name} {workflow.version} is registered with another content "
+                f"({known.container_digest}, this is {workflow.container_digest}); versions are immutable, raise the version"
+            )
+        return Registration(known, created=False)
+    latest = _latest(connection, workflow.workflow_name)
+    newest = latest is None or semantic(workflow.version) > semantic(latest.version)
+    record = workflow.model_copy(
+        update={
+            "status": WorkflowStatus.ACTIVE,
+            "is_latest_version": newest,
+            "previous_version": latest.version if latest is not None and newest else "",
+            "created_at": now,
+            "updated_at": now,
+        }
+    )
+    if latest is not None and newest:
+        _put(connection, latest.model_copy(update={"is_latest_version": False, "updated_at": now}))
+    _put(connection, record)
+    _raise_version(connection)
+    return Registration(record, created=True)
+
+
+def patch(connection: Connection, workflow_id: str, change: WorkflowPatch, by: str, now: datetime) -> Workflow:
+    """Change a workflow's status. Raises ``NotFound``; ``InvalidInput`` for a status that nobody may set."""
+    record = get(connection, workflow_id)
+    if change.status is WorkflowStatus.SUPERSEDED:
+        raise InvalidInput("status superseded is set by registering a newer version, not by hand")
+    disabled = change.status is not WorkflowStatus.ACTIVE
+    changed = record.model_copy(
+        update={
+            "status": change.status,
+            "disabled_at": now if disabled else None,
+            "disabled_by": by if disabled else "",
+            "disabled_reason": change.reason if disabled else "",
+            "updated_at": now,
+        }
+    )
+    _put(connection, changed)
+    _raise_version(connection)
+    return changed
+
+
+def get(connection: Connection, workflow_id: str) -> Workflow:
+    """Return one record with its statistics. Raises ``NotFound``."""
+    record = _get(connection, workflow_id)
+    if record is None:
+        raise NotFound(f"no workflow {workflow_id} in the catalog; GET /api/v1/workflows lists them")
+    return _with_statistics(connection, [record])[0]
+
+
+def page(
+    connection: Connection, *, status: str, name: str, limit: int, offset: int
+) -> tuple[tuple[Workflow, ...], int]:
+    """Return records by name, then version as text, and how many there are in all."""
+    where = "(? = '' OR status = ?) AND (? = '' OR workflow_name = ?)"
+    values = [status, status, name, name]
+    row = connection.execute(f"SELECT count(*) FROM workflows WHERE {where}", values).fetchone()  # noqa: S608
+    rows = connection.execute(
+        f"SELECT record FROM workflows WHERE {where} "  # noqa: S608 - a constant, values are bound
+        "ORDER BY workflow_name, version LIMIT ? OFFSET ?",
+        [*values, limit, offset],
+    ).fetchall()
+    found = _with_statistics(connection, [Workflow.model_validate_json(record) for (record,) in rows])
+    return tuple(found), int(row[0]) if row else 0
+
+
+def every(connection: Connection) -> list[Workflow]:
+    """Return all records by id, for a snapshot."""
+    rows = connection.execute("SELECT record FROM workflows ORDER BY workflow_id").fetchall()
+    return _with_statistics(connection, [Workflow.model_validate_json(record) for (record,) in rows])
+
+
+def vectors(connection: Connection, fingerprint: str) -> dict[str, Vectors]:
+    """Return the vectors that this embedder made, by workflow id."""
+    rows = connection.execute(
+        "SELECT workflow_id, vector FROM workflow_vectors WHERE fingerprint = ?", [fingerprint]
+    ).fetchall()
+    return {workflow_id: np.frombuffer(vector, dtype=np.float32) for workflow_id, vector in rows}
+
+
+def keep_vectors(connection: Connection, fingerprint: str, made: Sequence[tuple[str, Vectors]]) -> None:
+    """Keep vectors so that a restart embeds nothing; another embedder's are replaced."""
+    for workflow_id, vector in made:
+        connection.execute(
+            "INSERT OR REPLACE INTO workflow_vectors VALUES (?, ?, ?)", [workflow_id, fingerprint, vector.tobytes()]
+        )
+
+
+def semantic(text: str) -> tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]:
+    """Return a sort key by Semantic Versioning 2.0 precedence: numbers, then release over pre-release, then its parts."""
+    core, _, pre = text.split("+", 1)[0].partition("-")
+    numbers = tuple(int(part) for part in _NUMBER.findall(core))
+    parts = tuple((not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in pre.split(".") if p)
+    return numbers, not pre, parts
+
+
+def _get(connection: Connection, workflow_id: str) -> Workflow | None:
+    row = connection.execute("SELECT record FROM workflows WHERE workflow_id = ?", [workflow_id]).fetchone()
+    return Workflow.model_validate_json(row[0]) if row else None
+
+
+def _latest(connection: Connection, name: str) -> Workflow | None:
+    row = connection.execute("SELECT record FROM workflows WHERE workflow_name = ? AND is_latest", [name]).fetchone()
+    return Workflow.model_validate_json(row[0]) if row else None
+
+
+def _put(connection: Connection, record: Workflow) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO workflows VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            record.workflow_id,
+            record.workflow_name,
+            record.version,
+            record.status.value,
+            record.is_latest_version,
+            record.model_copy(update={"total_executions": 0, "successful_executions": 0}).model_dump_json(
+                exclude_none=True
+            ),
+        ],
+    )
+
+
+def _raise_version(connection: Connection) -> None:
+    connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'catalog_version'")
+
+
+def _with_statistics(connection: Connection, records: Sequence[Workflow]) -> list[Workflow]:
+    ids = [record.workflow_id for record in records]
+    rows = connection.execute(
+        "SELECT workflow_id, count(*), count(*) FILTER (success) FROM executions "
+        "WHERE list_contains(?, workflow_id) GROUP BY workflow_id",
+        [ids],
+    ).fetchall()
+    counts = {workflow_id: (total, good) for workflow_id, total, good in rows}
+    none = (0, 0)
+    return [
+        record.model_copy(
+            update={
+                "total_executions": counts.get(record.workflow_id, none)[0],
+                "successful_executions": counts.get(record.workflow_id, none)[1],
+            }
+        )
+        for record in records
+    ]

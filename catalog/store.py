@@ -1,0 +1,186 @@
+"""The DuckDB file: opened once, migrated, written by one thread with group commit, read beside it.
+
+Only the catalog owner uses it. A write is a function of a connection; everything that waits when the writer gets to it
+shares one transaction and one sync to disk, and its future resolves after that commit, so an acknowledged write survives
+``kill -9``. A write may refuse by raising a ``KubernautError`` *before* it changes anything; a database fault rolls the
+group back and runs its members one by one. SQL never reaches a caller: faults are logged here and told as ``Retryable``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import duckdb
+import structlog
+
+from catalog.migrations import MIGRATIONS
+from kubernaut_ray.errors import KubernautError, Permanent, Retryable
+
+Connection = duckdb.DuckDBPyConnection
+T = TypeVar("T")
+
+GROUP = 256
+"""At most this many writes share a transaction."""
+MEMORY_LIMIT = "256MB"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    operation: Callable[[Connection], Any]
+    done: Future[Any]
+
+
+class Store:
+    """Use as a context manager, or call ``close``: it checkpoints, so that the next start replays nothing."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
+        self._connection = _open(file)
+        self._reading = threading.Lock()
+        self._reader = self._connection.cursor()
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
+        self.broken = False
+        """The database gave up on itself; only opening the file anew helps."""
+        self._thread = threading.Thread(target=self._write_forever, name="catalog-writer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, operation: Callable[[Connection], T]) -> Future[T]:
+        """Queue a write; the future resolves when it is on disk. Raises ``Permanent`` after ``close``."""
+        done: Future[T] = Future()
+        with self._gate:
+            if self._closed:
+                raise Permanent("the catalog store is closed", reason="StoreClosed")
+            self._queue.put(_Write(operation, done))
+        return done
+
+    def read(self, operation: Callable[[Connection], T]) -> T:
+        """Run a query on the last committed state, beside the writer. Blocks."""
+        with self._reading:
+            try:
+                self._reader.execute("BEGIN TRANSACTION READ ONLY")
+                try:
+                    return operation(self._reader)
+                finally:
+                    self._reader.execute("COMMIT")
+            except duckdb.Error as error:
+                raise self._fault(error) from None
+
+    def close(self) -> None:
+        """Finish what is queued, checkpoint, and let go of the file."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
+        self._thread.join()
+        with self._reading:
+            self._reader.close()
+            with contextlib.suppress(duckdb.Error):
+                self._connection.execute("CHECKPOINT")
+            self._connection.close()
+
+    def _write_forever(self) -> None:
+        while True:
+            group = [self._queue.get()]
+            while len(group) < GROUP and group[-1] is not None and not self._queue.empty():
+                group.append(self._queue.get())
+            writes = [write for write in group if write is not None and write.done.set_running_or_notify_cancel()]
+            if writes:
+                self._commit(writes)
+            if group[-1] is None:
+                return
+
+    def _commit(self, writes: list[_Write]) -> None:
+        try:
+            outcomes = self._transaction(writes)
+        except Exception as error:  # noqa: BLE001 - whatever one operation raises must not take its neighbours along
+            if len(writes) == 1:
+                writes[0].done.set_exception(self._fault(error) if isinstance(error, duckdb.Error) else error)
+                return
+            for write in writes:
+                self._commit([write])
+            return
+        for write, outcome in zip(writes, outcomes, strict=True):
+            if isinstance(outcome, KubernautError):
+                write.done.set_exception(outcome)
+            else:
+                write.done.set_result(outcome)
+
+    def _transaction(self, writes: list[_Write]) -> list[Any]:
+        outcomes: list[Any] = []
+        self._connection.execute("BEGIN TRANSACTION")
+        try:
+            for write in writes:
+                try:
+                    outcomes.append(write.operation(self._connection))
+                except KubernautError as refusal:
+                    outcomes.append(refusal)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(duckdb.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+        return outcomes
+
+    def _fault(self, error: duckdb.Error) -> Retryable:
+        self.broken = self.broken or isinstance(error, duckdb.FatalException)
+        log.error("catalog_store_fault", file=str(self._file), kind=type(error).__name__, error=str(error))
+        return Retryable("the catalog's database failed; the log of the catalog owner has the cause", after=1.0)
+
+
+def _open(file: Path) -> Connection:
+    try:
+        connection = duckdb.connect(str(file), config={"memory_limit": MEMORY_LIMIT, "threads": "2"})
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise Permanent(
+                f"{file} is open in another process; only one catalog owner may open it. Ask Data Storage over HTTP, "
+                "or stop the system that runs on this data directory",
+                reason="StoreInUse",
+            ) from None
+        raise Permanent(f"{file} cannot be opened: {error}", reason="StoreUnreadable") from None
+    try:
+        _migrate(connection, file)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: Connection, file: Path) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR, applied_us BIGINT)"
+    )
+    row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
+    current = int(row[0]) if row else 0
+    if current > len(MIGRATIONS):
+        raise Permanent(
+            f"{file} was written by a newer release (schema {current}, this one knows {len(MIGRATIONS)}); "
+            "run that release, or restore a backup",
+            reason="StoreTooNew",
+        )
+    for number, (name, statements) in enumerate(MIGRATIONS, start=1):
+        if number > current:
+            connection.execute("BEGIN TRANSACTION")
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("INSERT INTO migrations VALUES (?, ?, epoch_us(now()))", [number, name])
+            connection.execute("COMMIT")

@@ -1,0 +1,233 @@
+"""The client of Data Storage: workflow search and records, durable investigation sessions, statistics, the audit trail.
+
+One aiohttp session, opened on first use in the running loop and closed by ``close``. Errors say what to do: 429, 5xx,
+connection faults and timeouts are ``Retryable`` (honouring ``Retry-After``); 404 is ``NotFound`` or ``None`` where
+absence is an answer; 409 is ``Conflict``; 400 and 422 are ``InvalidInput``; the problem's detail is the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from kubernaut_ray.clock import rfc3339
+from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage, Timeline
+from kubernaut_ray.contracts.base import Contract
+from kubernaut_ray.contracts.catalog import (
+    RegisterWorkflow,
+    SearchRequest,
+    SearchResponse,
+    Workflow,
+    WorkflowPage,
+    WorkflowPatch,
+)
+from kubernaut_ray.contracts.investigation import InvestigationSession
+from kubernaut_ray.contracts.statistics import ExecutionRecord, ExecutionStatistics
+from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
+
+C = TypeVar("C", bound=Contract)
+
+VERSION_HEADER = "X-Catalog-Version"
+"""Answers to catalog changes carry it; requests send the newest they were told."""
+
+
+class NotFound(Permanent):
+    """404: Data Storage holds no such thing."""
+
+
+class Conflict(Permanent):
+    """409: the thing is there already with another content, or it moved on since it was read."""
+
+
+class DataStorage:
+    """``base_url`` includes the route prefix; ``token`` gives the bearer token anew at each call; timeout in seconds."""
+
+    def __init__(self, base_url: str, token: Callable[[], str], *, timeout: float = 10.0) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._token = token
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+        self._catalog_version = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def search(self, request: SearchRequest) -> SearchResponse:
+        return await self._send("POST", "/api/v1/workflows/search", SearchResponse, body=request)
+
+    async def workflow(self, workflow_id: str) -> Workflow | None:
+        """Return one catalog record; ``None`` when there is none of this id."""
+        try:
+            return await self._send("GET", f"/api/v1/workflows/{quote(workflow_id, safe='')}", Workflow)
+        except NotFound:
+            return None
+
+    async def workflows(self, *, limit: int = 100, offset: int = 0, status: str = "", name: str = "") -> WorkflowPage:
+        """List records by name and version; all statuses unless one is named."""
+        query = {"limit": limit, "offset": offset, "status": status, "name": name}
+        return await self._send("GET", "/api/v1/workflows", WorkflowPage, query=query)
+
+    async def register(self, request: RegisterWorkflow) -> Workflow:
+        """Register a bundle. Registering the same content again is success; other content under a version is ``Conflict``."""
+        return await self._send("POST", "/api/v1/workflows", Workflow, body=request, timeout=60.0)
+
+    async def patch_workflow(self, workflow_id: str, patch: WorkflowPatch) -> Workflow:
+        return await self._send("PATCH", f"/api/v1/workflows/{quote(workflow_id, safe='')}", Workflow, body=patch)
+
+    async def execution_statistics(self, since: datetime | timedelta) -> ExecutionStatistics:
+        """Count executions since an instant, or over the last so-and-so long, by workflow and in all."""
+        query = {"since": _since(since)}
+        return await self._send("GET", "/api/v1/executions/statistics", ExecutionStatistics, query=query)
+
+    async def record_execution(
+        self,
+        workflow_id: str,
+        success: bool,
+        *,
+        execution_id: str = "",
+        target: str = "",
+        remediation_id: str = "",
+        finished_at: datetime | None = None,
+    ) -> None:
+        """Record how an execution ended. With ``execution_id`` (the WorkflowExecution's UID) telling twice counts once."""
+        record = ExecutionRecord(
+            execution_id=execution_id,
+            workflow_id=workflow_id,
+            success=success,
+            target=target,
+            remediation_id=remediation_id,
+            finished_at=finished_at,
+        )
+        await self._request("POST", "/api/v1/executions", body=record)
+
+    async def put_session(
+        self, session: InvestigationSession, *, expected_attempt: int | None = None
+    ) -> InvestigationSession:
+        """Store a session if the stored one is still at ``expected_attempt`` (``None``: if there is none yet).
+
+        Raises ``Conflict`` otherwise: somebody else created, claimed or went on with it; read it again.
+        """
+        query = {} if expected_attempt is None else {"expected_attempt": expected_attempt}
+        path = f"/api/v1/investigations/{quote(session.session_id, safe='')}"
+        return await self._send("PUT", path, InvestigationSession, body=session, query=query)
+
+    async def get_session(self, session_id: str) -> InvestigationSession | None:
+        try:
+            return await self._send("GET", f"/api/v1/investigations/{quote(session_id, safe='')}", InvestigationSession)
+        except NotFound:
+            return None
+
+    async def store_audit_events(self, batch: AuditBatch) -> AuditBatchResult:
+        """Store a batch at once (services use ``AuditWriter``, which survives what this does not)."""
+        return await self._send("POST", "/api/v1/audit/events/batch", AuditBatchResult, body=batch)
+
+    async def audit_events(
+        self,
+        *,
+        correlation_id: str = "",
+        event_type: str = "",
+        event_category: str = "",
+        event_outcome: str = "",
+        severity: str = "",
+        since: datetime | timedelta | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> AuditPage:
+        """Query the trail, oldest first; empty filters filter nothing; ``limit`` is 1 to 1000."""
+        query = {
+            "correlation_id": correlation_id,
+            "event_type": event_type,
+            "event_category": event_category,
+            "event_outcome": event_outcome,
+            "severity": severity,
+            "since": "" if since is None else _since(since),
+            "until": "" if until is None else rfc3339(until),
+            "limit": limit,
+            "offset": offset,
+        }
+        return await self._send("GET", "/api/v1/audit/events", AuditPage, query=query)
+
+    async def timeline(self, remediation: str) -> Timeline:
+        """Return every event of one remediation (by its RemediationRequest's name) in the order of their instants."""
+        return await self._send("GET", f"/api/v1/remediations/{quote(remediation, safe='')}/timeline", Timeline)
+
+    async def _send(self, method: str, path: str, answer: type[C], **rest: Any) -> C:
+        return answer.model_validate(await self._request(method, path, **rest))
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Contract | None = None,
+        query: Mapping[str, str | int] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        headers = {"Authorization": f"Bearer {self._token()}", "Accept": "application/json"}
+        if self._catalog_version:
+            # What this client has changed it must find, on whichever replica it lands.
+            headers[VERSION_HEADER] = str(self._catalog_version)
+        data: bytes | None = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = body.model_dump_json(exclude_none=True).encode()
+        try:
+            async with self._session.request(
+                method,
+                self._base_url + path,
+                params={key: str(value) for key, value in (query or {}).items() if value != ""},
+                data=data,
+                headers=headers,
+                timeout=self._timeout if timeout is None else aiohttp.ClientTimeout(total=timeout),
+            ) as answer:
+                content = await answer.read()
+                if answer.status >= 400:
+                    raise _error(answer.status, content, answer.headers.get("Retry-After", ""), f"{method} {path}")
+                told = answer.headers.get(VERSION_HEADER, "")
+                self._catalog_version = max(self._catalog_version, int(told) if told.isdecimal() else 0)
+                return orjson.loads(content) if content else None
+        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
+            raise Retryable(f"Data Storage did not answer {method} {path}: {type(error).__name__}") from error
+
+
+def _since(since: datetime | timedelta) -> str:
+    return f"{round(since.total_seconds())}s" if isinstance(since, timedelta) else rfc3339(since)
+
+
+def _error(status: int, body: bytes, retry_after: str, what: str) -> KubernautError:
+    try:
+        problem = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        problem = {}
+    problem = problem if isinstance(problem, dict) else {}
+    message = f"Data Storage: {what}: {status} {problem.get('detail') or problem.get('title') or 'no detail'}"
+    if status in {408, 425, 429} or status >= 500:
+        return Retryable(message, after=float(retry_after) if retry_after.isdigit() else None)
+    if status == 404:
+        return NotFound(message, reason="NotFound")
+    if status == 409:
+        return Conflict(message, reason="Conflict")
+    if status in {400, 413, 415, 422}:
+        found = [item for item in problem.get("field_errors") or () if isinstance(item, dict)]
+        problems = tuple((str(item.get("field", "")), str(item.get("message", ""))) for item in found)
+        return InvalidInput(message, problems=problems)
+    return Permanent(message, reason="Forbidden" if status in {401, 403} else "Refused")

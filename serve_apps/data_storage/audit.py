@@ -1,0 +1,99 @@
+"""The audit routes: append one or many, query, and the timeline of a remediation.
+
+A batch is stored whole or not at all. Telling an event again is success and changes nothing: events are known by their
+id. Bodies are parsed from bytes in one go, because a batch of thousands is the common case.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from catalog.events import AuditQuery, check_age
+from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditEvent, AuditPage, Timeline
+from kubernaut_ray.contracts.base import Contract
+from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
+from kubernaut_ray.errors import InvalidInput
+from serve_apps.data_storage.deps import Given, instant
+from serve_apps.http import Problem
+
+router = APIRouter(prefix="/api/v1", tags=["audit"])
+
+JSON = "application/json"
+MAX_PROBLEMS = 50
+
+C = TypeVar("C", bound=Contract)
+
+
+def _takes(model: type[Contract]) -> dict[str, object]:
+    """Describe a body that is parsed by hand."""
+    schema = model.model_json_schema(ref_template=f"#/components/schemas/{model.__name__}/$defs/{{model}}")
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+
+
+@router.post("/audit/events", status_code=201, openapi_extra=_takes(AuditEvent))
+async def store_event(request: Request, deps: Given) -> AuditBatchResult:
+    event = await _body(request, AuditEvent)
+    check_age([event], deps.now())
+    return await deps.catalog.append_audit([event])
+
+
+@router.post("/audit/events/batch", status_code=201, openapi_extra=_takes(AuditBatch))
+async def store_batch(request: Request, deps: Given) -> AuditBatchResult:
+    """All or nothing; ``duplicates`` were stored before."""
+    batch = await _body(request, AuditBatch)
+    check_age(batch.events, deps.now())
+    return await deps.catalog.append_audit(batch.events)
+
+
+@router.get("/audit/events", response_model=AuditPage)
+async def find_events(
+    deps: Given,
+    correlation_id: str = "",
+    event_type: str = "",
+    event_category: AuditCategory | None = None,
+    event_outcome: AuditOutcome | None = None,
+    severity: str = "",
+    since: Annotated[str, Query(description="RFC 3339, or a duration such as 24h.")] = "",
+    until: str = "",
+    order: Annotated[str, Query(pattern="^(asc|desc)$", description="By instant; asc is oldest first.")] = "asc",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> Response:
+    now = deps.now()
+    query = AuditQuery(
+        correlation_id=correlation_id,
+        event_type=event_type,
+        event_category=event_category,
+        event_outcome=event_outcome,
+        severity=severity,
+        since=instant(since, "since", now) if since else None,
+        until=instant(until, "until", now) if until else None,
+        order="desc" if order == "desc" else "asc",
+        limit=limit,
+        offset=offset,
+    )
+    return Response(await deps.catalog.find_audit(query), media_type=JSON)
+
+
+@router.get("/remediations/{remediation_id}/timeline", response_model=Timeline)
+async def timeline(remediation_id: str, deps: Given) -> Response:
+    """Everything known about one remediation, by its RemediationRequest's name; empty when nothing is."""
+    return Response(await deps.catalog.timeline(remediation_id), media_type=JSON)
+
+
+async def _body(request: Request, model: type[C]) -> C:
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type != JSON:
+        raise Problem(415, detail=f"send {JSON}, not {media_type or 'nothing'}")
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [(".".join(map(str, e["loc"])) or "body", str(e["msg"])) for e in found[:MAX_PROBLEMS]]
+        raise InvalidInput(
+            f"{len(found)} problem(s) in the audit events; nothing was stored", problems=tuple(problems)
+        ) from error

@@ -1,0 +1,104 @@
+"""Data Storage as a Ray Serve application: replicas that search in memory, in front of one catalog owner actor.
+
+``build`` is given to Serve by ``up`` and by the Serve config; each replica connects to Kubernetes (who may call) and to the
+owner when it starts. A replica holds no state: killing one loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from starlette.types import ASGIApp
+
+from catalog.client import ACTOR_NAMESPACE, OWNER_ACTOR, Catalog
+from catalog.embed import embedder_for
+from kubernaut_ray.clients.audit_writer import AuditWriter
+from kubernaut_ray.errors import Retryable
+from kubernaut_ray.kube.client import KubeClient
+from serve_apps.data_storage.app import SERVICE, create_app
+from serve_apps.data_storage.deps import Deps
+from serve_apps.http import KubeGate
+from serve_apps.wiring import Wiring
+
+CALL_TIMEOUT = 30.0
+
+
+class ActorTransport:
+    """Reaches the owner's actor by its name, anew after it was replaced."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    async def call(self, method: str, payload: bytes) -> bytes:
+        answer: bytes = await self._ask("call", method, payload)
+        return answer
+
+    async def snapshot(self, have: int) -> bytes:
+        answer: bytes = await self._ask("snapshot", have)
+        return answer
+
+    async def _ask(self, name: str, *args: Any) -> Any:
+        try:
+            if self._handle is None:
+                self._handle = ray.get_actor(OWNER_ACTOR, namespace=ACTOR_NAMESPACE)
+            async with asyncio.timeout(CALL_TIMEOUT):
+                return await getattr(self._handle, name).remote(*args)
+        except (ValueError, TimeoutError, ray.exceptions.RayError) as error:
+            self._handle = None
+            raise Retryable(f"the catalog owner does not answer: {type(error).__name__}", after=1.0) from error
+
+
+class DataStorageReplica:
+    """What Serve starts; ``args`` as ``serve_apps.wiring`` describes them."""
+
+    async def __init__(self, args: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits constructors
+        wiring = Wiring.parse(args)
+        self._client = await KubeClient.connect(wiring.kubeconfig)
+        self._audit = AuditWriter(
+            wiring.endpoints.data_storage,
+            wiring.token,
+            wiring.settings.data_dir / "audit-spool",
+            SERVICE,
+            flush_interval=wiring.settings.catalog.audit_flush_interval,
+        )
+        self._deps = Deps(
+            catalog=Catalog(ActorTransport(), embedder_for(wiring.settings.catalog)),
+            gate=KubeGate(self._client),
+            audit=self._audit,
+            lifespan=self._lifespan,
+        )
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return create_app(self._deps)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        del app
+        await self._audit.start()
+        try:
+            yield
+        finally:
+            await self._audit.close()
+            await self._client.close()
+            self._deps.searchers.shutdown(wait=False)
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """Return the application. Searches are CPU work on two threads; everything else waits for the owner."""
+    settings = Wiring.parse(args).settings
+    deployment = serve.deployment(
+        name="DataStorage",
+        num_replicas=settings.catalog.search_replicas,
+        max_ongoing_requests=200,
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=15,
+    )(serve.ingress()(DataStorageReplica))
+    application: serve.Application = deployment.bind(args)
+    return application
