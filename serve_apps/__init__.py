@@ -1,0 +1,1 @@
+"""The HTTP services: each has ``app.py`` (FastAPI, no Ray) and ``serve.py`` (how Ray Serve runs it)."""

@@ -1,0 +1,97 @@
+"""The gateway's metrics, in a registry of its own. Labels are bounded: no object names, and so many signal names at most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from kubernaut_ray.crds.enums import AdmissionReason, Severity
+from serve_apps.gateway.cluster import BreakerState
+
+MAX_SIGNAL_NAMES = 100
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_OTHER = "other"
+_SEVERITIES = frozenset(Severity)
+_BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._names: set[str] = set()
+        registry = self.registry
+        self._received = Counter(
+            "gateway_signals_received_total",
+            "Signals taken from a source.",
+            ["source_type", "severity"],
+            registry=registry,
+        )
+        self._deduplicated = Counter(
+            "gateway_signals_deduplicated_total", "Signals that joined a request.", ["signal_name"], registry=registry
+        )
+        self._created = Counter(
+            "gateway_crds_created_total", "RemediationRequests created.", ["source_type"], registry=registry
+        )
+        self._outcomes = Counter(
+            "gateway_signal_outcomes_total", "What became of signals.", ["status", "reason"], registry=registry
+        )
+        self._storms = Counter(
+            "gateway_signal_storms_detected_total", "Signals in a storm.", ["storm_type"], registry=registry
+        )
+        self._assumed = Counter(
+            "gateway_targets_assumed_total",
+            "Targets that could not be read as the signal names them.",
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "gateway_http_request_duration_seconds",
+            "Time to answer a webhook.",
+            ["endpoint", "status"],
+            buckets=[0.001 * 2**n for n in range(12)],
+            registry=registry,
+        )
+        self._shed = Counter("gateway_requests_shed_total", "Requests told to come back.", registry=registry)
+
+    def watch(
+        self, *, pending: Callable[[], int], working: Callable[[], int], breaker: Callable[[], BreakerState]
+    ) -> None:
+        """Read these when somebody asks for the metrics."""
+        gauge = Gauge("gateway_occurrences_pending", "Requests with unwritten occurrences.", registry=self.registry)
+        gauge.set_function(pending)
+        gauge = Gauge("gateway_requests_in_flight", "Webhooks being worked on.", registry=self.registry)
+        gauge.set_function(working)
+        gauge = Gauge("gateway_circuit_breaker_state", "0 closed, 1 half-open, 2 open.", registry=self.registry)
+        gauge.set_function(lambda: _BREAKER[breaker()])
+
+    def received(self, source_type: str, severity: str) -> None:
+        self._received.labels(source_type, severity if severity in _SEVERITIES else _OTHER).inc()
+
+    def deduplicated(self, signal_name: str) -> None:
+        if signal_name not in self._names:
+            if len(self._names) >= MAX_SIGNAL_NAMES:
+                signal_name = _OTHER
+            self._names.add(signal_name)
+        self._deduplicated.labels(signal_name).inc()
+
+    def created(self, source_type: str) -> None:
+        self._created.labels(source_type).inc()
+
+    def outcome(self, status: str, reason: AdmissionReason) -> None:
+        self._outcomes.labels(status, reason).inc()
+
+    def storm(self, storm_type: str) -> None:
+        self._storms.labels(storm_type).inc()
+
+    def assumed(self) -> None:
+        self._assumed.inc()
+
+    def answered(self, endpoint: str, status: int, seconds: float) -> None:
+        self._duration.labels(endpoint, str(status)).observe(seconds)
+
+    def shed(self) -> None:
+        self._shed.inc()
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,108 @@
+"""The gateway's audit events: what was received, what opened a request, what joined one, what was refused.
+
+Duplicates are told once a flush with their count, as facts about the RemediationRequest, so that a storm does not drown the
+trail. A trail that cannot be written (a full disk) is logged and holds nobody up: the request itself is durable.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import structlog
+
+from kubernaut_ray.clock import Clock
+from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.control.controller import AuditSink
+from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
+from kubernaut_ray.errors import KubernautError
+from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
+from serve_apps.gateway.occurrences import Address
+from serve_apps.gateway.owners import Resolution
+from serve_apps.gateway.signal import Signal
+from serve_apps.gateway.tally import Tally
+
+ACTOR = "gateway"
+
+log = structlog.get_logger(__name__)
+
+
+class Trail:
+    def __init__(self, sink: AuditSink, now: Clock, *, namespace: str, cluster_name: str = "") -> None:
+        self._sink, self._now, self._namespace, self._cluster_name = sink, now, namespace, cluster_name
+        self._incarnation = uuid.uuid4().hex
+        """Tells this process's flushes from those of others; a flush has no other identity."""
+        self._flushes = 0
+
+    async def created(self, signal: Signal, resolution: Resolution, fingerprint: str, address: Address) -> None:
+        about = {
+            "signal_name": signal.name,
+            "signal_type": signal.type,
+            "signal_source": signal.source,
+            "severity": signal.severity,
+            "fingerprint": fingerprint,
+            "target_resource": str(resolution.target),
+            "signal_resource": str(resolution.signal_resource) if resolution.signal_resource else "",
+            "assumed": resolution.note,
+        }
+        received = {**about, "labels": dict(signal.labels), "annotations": dict(signal.annotations)}
+        await self._record("gateway.signal.received", address.name, (address.uid,), received, signal=signal)
+        await self._record("gateway.crd.created", address.name, (address.uid,), about, signal=signal)
+
+    async def failed(self, signal: Signal, resolution: Resolution, fingerprint: str, why: str) -> None:
+        data = {"signal_name": signal.name, "fingerprint": fingerprint, "target_resource": str(resolution.target)}
+        key = (fingerprint, signal.received_time.isoformat())
+        await self._record(
+            "gateway.crd.failed",
+            f"signal-{fingerprint[:12]}",
+            key,
+            {**data, "error": why[:1000]},
+            signal=signal,
+            outcome=AuditOutcome.FAILURE,
+        )
+
+    async def flushed(self, address: Address, tally: Tally) -> None:
+        """Tell what one flush wrote: duplicates, and symptoms that are over."""
+        self._flushes += 1
+        key = (address.uid, self._incarnation, str(self._flushes))
+        if tally.duplicates and tally.seen:
+            data = {
+                "occurrences": tally.duplicates,
+                "first_seen": tally.seen.first.isoformat(),
+                "last_seen": tally.seen.last.isoformat(),
+                "signal_names": sorted({name for name, _ in tally.symptoms})[:50],
+            }
+            await self._record("gateway.signal.deduplicated", address.name, key, data)
+        if tally.resolved:
+            over = [{"signal_name": name, "resource": resource} for name, resource in sorted(tally.resolved)][:50]
+            await self._record("gateway.signal.resolved", address.name, key, {"symptoms": over})
+
+    async def _record(
+        self,
+        event_type: str,
+        correlation_id: str,
+        key: tuple[str, ...],
+        data: dict[str, Any],
+        *,
+        signal: Signal | None = None,
+        outcome: AuditOutcome = AuditOutcome.SUCCESS,
+    ) -> None:
+        event = AuditEvent.fact(
+            event_type,
+            correlation_id=correlation_id,
+            category=AuditCategory.GATEWAY,
+            now=self._now(),
+            outcome=outcome,
+            actor=ACTOR,
+            key=key,
+            event_data=data,
+            resource_type=REMEDIATION_REQUEST.kind,
+            resource_id=correlation_id,
+            namespace=self._namespace,
+            cluster_name=self._cluster_name,
+            severity=signal.severity[:20] if signal else "",
+        )
+        try:
+            await self._sink.record(event)
+        except KubernautError as error:
+            log.warning("gateway.audit_failed", event_type=event_type, correlation_id=correlation_id, error=str(error))

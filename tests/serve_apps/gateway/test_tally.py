@@ -1,0 +1,113 @@
+"""Occurrence arithmetic: tallies of any replicas, folded in any order, give one status."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubernaut_ray.crds.enums import StormType
+from kubernaut_ray.crds.remediation_request import Storm
+from serve_apps.gateway.tally import MAX_SYMPTOMS, Recorded, Seen, SymptomKey, Tally, record
+from tests.build import NOW, later
+
+WEB: SymptomKey = ("HighMemory", "shop/pod/web-1")
+API: SymptomKey = ("CrashLoop", "shop/pod/web-2")
+
+
+def fired(key: SymptomKey = WEB, at: float = 0, count: int = 1) -> Tally:
+    seen = Seen(count, later(at), later(at))
+    return Tally(seen=seen, duplicates=count, symptoms={key: seen})
+
+
+def over(key: SymptomKey = WEB, at: float = 0) -> Tally:
+    return Tally(resolved={key: later(at)}, source="alertmanager")
+
+
+def after(*tallies: Tally) -> Recorded:
+    recorded = Recorded()
+    for tally in tallies:
+        recorded = record(recorded, tally)
+    return recorded
+
+
+def test_the_first_and_the_following() -> None:
+    """The first occurrence opens the count; each symptom is kept with its own."""
+    recorded = after(fired(WEB), fired(API, 5), fired(WEB, 9)).deduplication
+    assert recorded is not None
+    assert (recorded.occurrence_count, recorded.first_seen_at, recorded.last_seen_at) == (3, NOW, later(9))
+    assert [(s.signal_name, s.occurrence_count) for s in recorded.symptoms] == [("HighMemory", 2), ("CrashLoop", 1)]
+
+
+def test_over_when_every_symptom_is() -> None:
+    """One of two symptoms gone is no resolution; the second makes it one, and a new firing undoes it."""
+    both = (fired(WEB), fired(API))
+    assert after(*both, over(WEB, 10)).resolved is None
+    resolved = after(*both, over(WEB, 10), over(API, 12)).resolved
+    assert resolved is not None
+    assert (resolved.resolved_at, resolved.source) == (later(12), "alertmanager")
+    again = after(*both, over(WEB, 10), over(API, 12), fired(WEB, 20))
+    assert again.resolved is None
+    assert again.deduplication is not None
+    assert [s.resolved_at for s in again.deduplication.symptoms] == [None, later(12)]
+
+
+def test_a_late_flush_of_an_early_firing_does_not_undo_a_resolution() -> None:
+    """Another replica may write what it saw before the resolution only afterwards."""
+    recorded = after(fired(WEB), over(WEB, 10), fired(WEB, 5))
+    assert recorded.resolved is not None
+    assert recorded.deduplication is not None
+    assert recorded.deduplication.occurrence_count == 2
+
+
+def test_symptoms_are_bounded_and_then_never_all_over() -> None:
+    """Past the limit the count goes on, and nobody claims that symptoms which are not listed are over."""
+    many = [(f"Alert{i}", "x") for i in range(MAX_SYMPTOMS + 5)]
+    recorded = after(*(fired(key) for key in many), *(over(key, 10) for key in many))
+    assert recorded.deduplication is not None
+    assert recorded.deduplication.occurrence_count == MAX_SYMPTOMS + 5
+    assert len(recorded.deduplication.symptoms) == MAX_SYMPTOMS
+    assert recorded.resolved is None
+
+
+def storm(count: int, *affected: str, at: float = 0) -> Tally:
+    found = Storm(
+        storm_type=StormType.RATE, window="1m", alert_count=count, affected_resources=affected, detected_at=later(at)
+    )
+    return Tally(storm=found)
+
+
+def test_storms_join() -> None:
+    """A storm keeps its beginning and its greatest size, and names all that it hit."""
+    joined = after(storm(20, "a", at=5), storm(12, "b", at=9)).storm
+    assert joined is not None
+    assert (joined.alert_count, joined.affected_resources, joined.detected_at) == (20, ("a", "b"), later(5))
+
+
+keys = st.sampled_from([WEB, API, ("Third", "")])
+tallies = st.one_of(
+    st.builds(fired, keys, st.integers(0, 60), st.integers(1, 5)),
+    st.builds(over, keys, st.integers(0, 60)),
+    st.builds(
+        lambda a, b: a + b, st.builds(fired, keys, st.integers(0, 60)), st.builds(over, keys, st.integers(0, 60))
+    ),
+)
+
+
+@given(st.lists(tallies, min_size=1, max_size=8), st.randoms(use_true_random=False), st.data())
+def test_order_and_grouping_do_not_change_the_counts(folded: list[Tally], random: object, data: st.DataObject) -> None:
+    """Counts and extremes are the same whichever replica flushes first, and however tallies were summed before."""
+    shuffled = data.draw(st.permutations(folded))
+    one, other = after(*folded).deduplication, after(*shuffled).deduplication
+    summed = after(sum(folded[1:], folded[0])).deduplication
+    if one is None or other is None or summed is None:
+        assert one is other is summed is None
+        return
+    for recorded in (other, summed):
+        assert recorded.occurrence_count == one.occurrence_count
+        assert (recorded.first_seen_at, recorded.last_seen_at) == (one.first_seen_at, one.last_seen_at)
+        counts = {(s.signal_name, s.resource): s.occurrence_count for s in recorded.symptoms}
+        assert counts == {(s.signal_name, s.resource): s.occurrence_count for s in one.symptoms}
+    assert one.occurrence_count == sum(t.seen.count for t in folded if t.seen)
+    assert one.last_seen_at - one.first_seen_at <= timedelta(seconds=60)
