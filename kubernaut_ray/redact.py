@@ -1,0 +1,162 @@
+"""Take secrets out of text before anybody else reads it: a model's prompt, a tool's result, a notification, an error.
+
+``redact(text)`` applies ordered rules (whole containers and PEM blocks first, then URLs with credentials, well-known key
+shapes, headers, and last the broad ``password: …`` forms). It rather hides too much than too little. Every pattern starts at
+a literal and uses bounded or possessive repeats, so the time is linear in the text whatever somebody puts into a log line.
+It is idempotent, and it never raises on any text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+PLACEHOLDER = "[REDACTED]"
+
+_QUOTE = r"\\{0,3}[\"']"
+_VALUE = (
+    r"(?:"
+    r"(?P<open>\\{1,3}[\"'])(?:(?!(?P=open))[^\n])*+(?P=open)"  # \"inside JSON inside a string\"
+    r"|\"(?:[^\"\\\n]|\\.)*+\""
+    r"|'(?:[^'\\\n]|\\.)*+'"
+    r"|\\{0,3}[\"'][^\n]*+"  # cut off before its closing quote
+    r"|[|>][+-]?[ \t]*\n(?:[ \t]+[^\n]*+\n?)++"  # a YAML block scalar
+    r"|(?!\[REDACTED\])[^\s,;&\"'{}()\]\\]++"
+    r")"
+)
+_GIVEAWAY = (
+    r"(?:passphrase|password|passwd|pwd|secret|token|credential"
+    r"|api[_-]?key|access[_-]?key|private[_-]?key|signing[_-]?key|encryption[_-]?key|ssh[_-]?privatekey|tls\.key"
+    r"|client-key-data|client-certificate-data|dockerconfigjson|dockercfg|connection[_-]?string)"
+)
+_HARMLESS = r"(?!s?[_-]?(?:name|ref\b|keyref|keyselector|izer|ized|_?count|_?limit|_?type|_?path|_?file)|s\b)"
+_SUFFIX = r"[A-Za-z0-9_.-]{0,40}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """``guard``: cheap test (lower case) that must be in the text for the rule to be tried."""
+
+    name: str
+    pattern: re.Pattern[str]
+    replacement: str
+    guard: str = ""
+
+
+def _rule(name: str, pattern: str, replacement: str = PLACEHOLDER, *, flags: int = 0, guard: str = "") -> _Rule:
+    return _Rule(name, re.compile(pattern, flags), replacement, guard)
+
+
+_I, _M = re.IGNORECASE, re.MULTILINE
+
+RULES: tuple[_Rule, ...] = (
+    _rule(
+        "applied configuration",
+        rf"(last-applied-configuration{_QUOTE}?\s{{0,4}}:\s{{0,4}}){_VALUE}",
+        rf"\g<1>{PLACEHOLDER}",
+        guard="last-applied-configuration",
+    ),
+    _rule(
+        "generator URL",
+        rf"(generatorURL{_QUOTE}?\s{{0,4}}[:=]\s{{0,4}}){_VALUE}",
+        rf"\g<1>{PLACEHOLDER}",
+        flags=_I,
+        guard="generatorurl",
+    ),
+    _rule(
+        "PEM block",
+        r"-----BEGIN [A-Z0-9 ]{1,40}-----(?:[^-]|-(?!----))*+(?:-----END [A-Z0-9 ]{1,40}-----)?",
+        guard="-----begin",
+    ),
+    _rule(
+        "Secret object (YAML)",
+        r"^([ \t]*+)(data|stringData):[ \t]*\n(?:\1[ \t]+[^\n]*+(?:\n|\Z))++",
+        rf"\g<1>\g<2>: {PLACEHOLDER}\n",
+        flags=_M,
+        guard="kind: secret",
+    ),
+    _rule(
+        "Secret object (JSON)",
+        r"(\\{0,3}\"(?:data|stringData)\\{0,3}\"\s{0,4}:\s{0,4})\{[^{}]*+\}",
+        rf"\g<1>{{{PLACEHOLDER}}}",
+        guard="secret",
+    ),
+    _rule(
+        "database URL",
+        r"\b(postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|sqlserver|clickhouse|kafka)"
+        r"(\+[a-z0-9]{1,16})?://(?!\[REDACTED\]@)[^\s\"'<>]{1,512}@",
+        rf"\g<1>\g<2>://{PLACEHOLDER}@",
+        flags=_I,
+        guard="://",
+    ),
+    _rule(
+        "URL with credentials",
+        r"://([^\s/:@\"'<>]{0,128}):(?!\[REDACTED\]@)[^\s/@\"'<>]{1,512}@",
+        rf"://\g<1>:{PLACEHOLDER}@",
+        guard="://",
+    ),
+    _rule("Slack webhook", r"(hooks\.slack\.com/(?:services|workflows)/)[A-Za-z0-9/_-]++", rf"\g<1>{PLACEHOLDER}"),
+    _rule("JSON web token", r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?"),
+    _rule("vendor key", r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}+"),
+    _rule("GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}+|github_pat_[A-Za-z0-9_]{16,}+)"),
+    _rule("GitLab token", r"\bglpat-[A-Za-z0-9_-]{16,}+"),
+    _rule("Slack token", r"\bxox[abeprs]-[A-Za-z0-9-]{10,}+"),
+    _rule("Google key", r"\bAIza[A-Za-z0-9_-]{30,}+"),
+    _rule("Vault token", r"\bhv[sbr]\.[A-Za-z0-9_-]{16,}+"),
+    _rule("npm token", r"\bnpm_[A-Za-z0-9]{20,}+"),
+    _rule("AWS key id", r"\b(?:AKIA|ASIA)[A-Z0-9]{12,20}\b"),
+    _rule(
+        "authorization header",
+        rf"(authorization{_QUOTE}?\s{{0,4}}[:=]\s{{0,4}}+)(?!\[REDACTED\])(?:{_QUOTE}[^\n\"']*+{_QUOTE}?|[^\n\"',}}]++)",
+        rf"\g<1>{PLACEHOLDER}",
+        flags=_I,
+        guard="authorization",
+    ),
+    _rule(
+        "bearer token",
+        r"\b(bearer|basic) (?!\[REDACTED\])[A-Za-z0-9._~+/=-]{8,}+",
+        rf"\g<1> {PLACEHOLDER}",
+        flags=_I,
+    ),
+    _rule(
+        "cookie header",
+        rf"\b((?:set-)?cookie{_QUOTE}?\s{{0,4}}:\s{{0,4}}+)(?!\[REDACTED\])[^\n]++",
+        rf"\g<1>{PLACEHOLDER}",
+        flags=_I,
+        guard="cookie",
+    ),
+    _rule(
+        "registry login",
+        rf"(\"auth\\{{0,3}}\"\s{{0,4}}:\s{{0,4}}){_VALUE}",
+        rf"\g<1>{PLACEHOLDER}",
+        guard='"auth',
+    ),
+    _rule(
+        "environment variable",
+        rf"(\bname{_QUOTE}?\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}?[A-Za-z0-9_.-]{{0,60}}{_GIVEAWAY}{_SUFFIX}{_QUOTE}?"
+        rf"\s{{0,4}},?\s{{0,40}}{_QUOTE}?value{_QUOTE}?\s{{0,4}}[:=]\s{{0,4}}){_VALUE}",
+        rf"\g<1>{PLACEHOLDER}",
+        flags=_I,
+    ),
+    _rule(
+        "named secret",
+        rf"({_GIVEAWAY}{_HARMLESS}{_SUFFIX}{_QUOTE}?\s{{0,4}}(?:=>|:=|[:=])[ \t]{{0,4}}+){_VALUE}",
+        rf"\g<1>{PLACEHOLDER}",
+        flags=_I,
+    ),
+    _rule(
+        "secret argument",
+        rf"(--?[A-Za-z0-9-]{{0,40}}{_GIVEAWAY}{_HARMLESS}[A-Za-z0-9-]{{0,40}} {{1,4}})(?!-){_VALUE}",
+        rf"\g<1>{PLACEHOLDER}",
+        flags=_I,
+    ),
+)  # fmt: skip
+
+
+def redact(text: str) -> str:
+    """Return the text with every recognised secret replaced by ``[REDACTED]``."""
+    lower = text.lower()
+    for rule in RULES:
+        if rule.guard in lower:
+            text = rule.pattern.sub(rule.replacement, text)
+    return text
