@@ -1,0 +1,1 @@
+"""The approval controller: initialises, seals and expires RemediationApprovalRequests."""

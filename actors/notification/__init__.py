@@ -1,0 +1,1 @@
+"""The notification controller: routes a NotificationRequest after Alertmanager's rules and delivers it, each attempt on record."""

@@ -1,0 +1,66 @@
+"""What is left to do for a finished RemediationRequest: its notifications, its duplicates, and its removal in the end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from actors.remediation import children, moves, summary
+from actors.remediation.moves import Mark
+from actors.remediation.observe import DELIVERED_CONDITION, Observed, settled
+from kubernaut_ray import names
+from kubernaut_ray.control.decision import Decision, Delete, Key
+from kubernaut_ray.crds.enums import DeliveryState, NotificationPriority, NotificationType
+from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
+from kubernaut_ray.kube import resources
+from kubernaut_ray.settings import Settings
+
+
+def ended(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]:
+    """Once everything is delivered only the retention time is waited for; children go with their owner."""
+    request, status = seen.request, seen.request.status
+    if settled(status):
+        if status.retention_expiry_time is not None and now >= status.retention_expiry_time:
+            gone = Delete(resources.REMEDIATION_REQUEST, Key(request.namespace, request.name), request.uid)
+            return Decision("RetentionOver", effects=(gone,))
+        return Decision("Finished", wake_at=status.retention_expiry_time)
+    bulk = names.notification("bulk", request.name)
+    if seen.duplicates and all(ref.name != bulk for ref in status.notification_request_refs):
+        return _duplicates(seen, now, settings)
+    return _deliveries(seen, now, settings)
+
+
+def _duplicates(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]:
+    """One message for all that waited, not one each."""
+    notice = children.notification(
+        seen.request,
+        "bulk",
+        summary.duplicates(seen, seen.duplicates),
+        type_=NotificationType.STATUS_UPDATE,
+        priority=NotificationPriority.LOW,
+        metadata=summary.routing(seen, type="bulk-duplicate"),
+    )
+    return moves.stay(
+        seen,
+        "DuplicatesSummarised",
+        now,
+        settings.orchestrator,
+        notify=(notice,),
+        duplicate_count=len(seen.duplicates),
+        duplicate_refs=seen.duplicates[:100],
+    )
+
+
+def _deliveries(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]:
+    """A message that cannot be delivered, or that a person deletes, never changes the remediation's outcome."""
+    match moves.delivery(seen):
+        case DeliveryState.PENDING | DeliveryState.IN_PROGRESS:
+            return moves.stay(seen, "WaitingForDelivery", now, settings.orchestrator)
+        case None:
+            mark = Mark(DELIVERED_CONDITION, True, "NothingToDeliver")
+        case DeliveryState.SENT:
+            mark = Mark(DELIVERED_CONDITION, True, "Delivered")
+        case DeliveryState.CANCELLED:
+            mark = Mark(DELIVERED_CONDITION, False, "UserCancelled", "the notification was deleted before it was sent")
+        case DeliveryState.FAILED:
+            mark = Mark(DELIVERED_CONDITION, False, "DeliveryFailed", "see status.deliveryAttempts of the notification")
+    return moves.stay(seen, mark.reason, now, settings.orchestrator, marks=(mark,))

@@ -1,0 +1,382 @@
+"""The ways a RemediationRequest ends, each with its outcome, its message to people and what is called off on the way.
+
+A failure tells somebody, always: a remediation that stops silently leaves the incident with nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from actors.remediation import blocking, children, facts, moves, summary
+from actors.remediation.moves import Mark
+from actors.remediation.observe import Observed
+from actors.remediation.timeouts import Deadline
+from kubernaut_ray import clock
+from kubernaut_ray.control.decision import Decision
+from kubernaut_ray.crds.enums import (
+    AuditOutcome,
+    FailurePhase,
+    NotificationPriority,
+    NotificationType,
+    Outcome,
+    SkipReason,
+    WorkflowExecutionPhase,
+)
+from kubernaut_ray.crds.enums import RemediationPhase as Phase
+from kubernaut_ray.crds.notification_request import NotificationRequest
+from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
+from kubernaut_ray.crds.shared import FailureDetails, PreviousExecution, SelectedWorkflow
+from kubernaut_ray.crds.workflow_execution import WorkflowExecution
+from kubernaut_ray.settings import Settings
+
+Result = Decision[Status]
+
+
+def remediated(seen: Observed, execution: WorkflowExecution, now: datetime, settings: Settings) -> Result:
+    request = seen.request
+    name = execution.spec.workflow_ref.workflow_name or execution.spec.workflow_ref.workflow_id
+    notice = children.notification(
+        request,
+        "completion",
+        summary.remediated(seen, execution, now),
+        type_=NotificationType.COMPLETION,
+        priority=NotificationPriority.LOW,
+        metadata=summary.routing(seen, phase=Phase.COMPLETED, outcome=Outcome.REMEDIATED),
+    )
+    marks = [Mark("WorkflowExecutionComplete", True, "Completed")]
+    if request.status.recovery_attempts:
+        marks.append(Mark("RecoveryComplete", True, "Recovered"))
+    return moves.finish(
+        seen,
+        Phase.COMPLETED,
+        "Remediated",
+        f"{name} fixed {request.spec.target_resource} in {clock.format_duration(now - request.created)}",
+        now,
+        settings.orchestrator,
+        notify=(notice,),
+        marks=marks,
+        outcome=Outcome.REMEDIATED,
+    )
+
+
+def verified(seen: Observed, now: datetime, settings: Settings) -> Result:
+    """Without a check of the effect, what the execution says stands; without an execution nothing can be said."""
+    execution = seen.execution
+    if execution is not None and execution.status.phase is WorkflowExecutionPhase.COMPLETED:
+        return remediated(seen, execution, now, settings)
+    message = "The effect of the workflow could not be established"
+    return moves.finish(
+        seen,
+        Phase.COMPLETED,
+        "Inconclusive",
+        message,
+        now,
+        settings.orchestrator,
+        notify=(_manual_notice(seen, message, NotificationPriority.HIGH, None, "", now),),
+        outcome=Outcome.INCONCLUSIVE,
+        requires_manual_review=True,
+    )
+
+
+def not_needed(seen: Observed, why: str, now: datetime, settings: Settings) -> Result:
+    message = why or "The investigation found the problem gone; nothing needs to be done"
+    return _without_action(
+        seen, "WorkflowNotNeeded", message, (Mark("AIAnalysisComplete", True, "WorkflowNotNeeded"),), now, settings
+    )
+
+
+def resolved(seen: Observed, now: datetime, settings: Settings) -> Result:
+    """The source says that it is over and nothing was executed: stop, and take along what still works on it."""
+    resolution = seen.request.status.resolved
+    at = resolution.resolved_at if resolution is not None else now
+    message = f"The signal was resolved at its source at {at:%H:%M:%S} UTC, before anything was executed"
+    return _without_action(seen, "SignalResolved", message, (), now, settings, cancel=True)
+
+
+def _without_action(
+    seen: Observed,
+    reason: str,
+    message: str,
+    marks: Sequence[Mark],
+    now: datetime,
+    settings: Settings,
+    *,
+    cancel: bool = False,
+) -> Result:
+    notify: tuple[NotificationRequest, ...] = ()
+    if settings.orchestrator.notify_self_resolved:
+        notify = (
+            children.notification(
+                seen.request,
+                "completion",
+                summary.self_resolved(seen, message, now),
+                type_=NotificationType.COMPLETION,
+                priority=NotificationPriority.LOW,
+                metadata=summary.routing(
+                    seen,
+                    phase=Phase.COMPLETED,
+                    outcome=Outcome.NO_ACTION_REQUIRED,
+                    **{"investigation-outcome": "resolved"},
+                ),
+            ),
+        )
+    return moves.finish(
+        seen,
+        Phase.COMPLETED,
+        reason,
+        message,
+        now,
+        settings.orchestrator,
+        effects=moves.cancel_children(seen, investigation=True) if cancel else (),
+        notify=notify,
+        marks=marks,
+        outcome=Outcome.NO_ACTION_REQUIRED,
+    )
+
+
+def dry_run(seen: Observed, workflow: SelectedWorkflow, now: datetime, settings: Settings) -> Result:
+    name = workflow.workflow_name or workflow.workflow_id
+    message = f"Dry run: {name} {workflow.version} would have run on {seen.request.spec.target_resource}"
+    return moves.finish(
+        seen,
+        Phase.COMPLETED,
+        "DryRun",
+        message,
+        now,
+        settings.orchestrator,
+        marks=(Mark("AIAnalysisComplete", True, "WorkflowSelected"),),
+        outcome=Outcome.DRY_RUN,
+    )
+
+
+def failed(
+    seen: Observed,
+    phase: FailurePhase,
+    reason: str,
+    why: str,
+    now: datetime,
+    settings: Settings,
+    *,
+    marks: Sequence[Mark] = (),
+) -> Result:
+    """A step failed before anything was executed. A later signal may try again after a growing pause."""
+    notice = children.notification(
+        seen.request,
+        "failed",
+        summary.failed(seen, why, now),
+        type_=NotificationType.ESCALATION,
+        priority=summary.urgency(seen),
+        metadata=summary.routing(seen, phase=Phase.FAILED, **{"failure-phase": phase}),
+    )
+    return moves.finish(
+        seen,
+        Phase.FAILED,
+        reason,
+        why,
+        now,
+        settings.orchestrator,
+        notify=(notice,),
+        marks=marks,
+        failure_phase=phase,
+        failure_reason=why,
+        next_allowed_execution=_next_allowed(seen, now, settings),
+    )
+
+
+def declined(seen: Observed, reason: str, why: str, now: datetime, settings: Settings) -> Result:
+    """A person said no, or nobody answered. An unanswered request is more urgent than a refused one."""
+    expired = reason == "ApprovalExpired"
+    notice = children.notification(
+        seen.request,
+        "declined",
+        summary.failed(seen, why, now),
+        type_=NotificationType.ESCALATION if expired else NotificationType.STATUS_UPDATE,
+        priority=NotificationPriority.HIGH if expired else NotificationPriority.MEDIUM,
+        metadata=summary.routing(seen, phase=Phase.FAILED, **{"failure-phase": FailurePhase.APPROVAL}),
+        attempt=seen.request.status.recovery_attempts,
+    )
+    return moves.finish(
+        seen,
+        Phase.FAILED,
+        reason,
+        why,
+        now,
+        settings.orchestrator,
+        effects=moves.cancel_children(seen, investigation=False),
+        notify=(notice,),
+        failure_phase=FailurePhase.APPROVAL,
+        failure_reason=why,
+        next_allowed_execution=_next_allowed(seen, now, settings),
+    )
+
+
+def manual_review(
+    seen: Observed,
+    why: str,
+    now: datetime,
+    settings: Settings,
+    *,
+    priority: NotificationPriority = NotificationPriority.HIGH,
+    sub_reason: str = "",
+    failure: FailureDetails | None = None,
+    history: tuple[PreviousExecution, ...] | None = None,
+    skip_reason: SkipReason | None = None,
+    blocking_execution: str = "",
+) -> Result:
+    """A person takes over. ``Failed`` where an execution of this request failed; else nothing failed, so ``Completed``."""
+    request = seen.request
+    past = history if history is not None else request.status.previous_executions
+    phase = Phase.FAILED if past else Phase.COMPLETED
+    told = facts.fact(
+        request, "remediation.manual_review", now, outcome=AuditOutcome.PENDING, reason=why, sub_reason=str(sub_reason)
+    )
+    marks = [Mark("AIAnalysisComplete", failure is not None, str(sub_reason) or "ManualReviewRequired", why)]
+    if seen.analysis is None:
+        marks = []
+    if failure is not None:
+        marks.append(Mark("WorkflowExecutionComplete", False, "Failed", why))
+    if past:
+        marks.append(Mark("RecoveryComplete", False, str(sub_reason) or "ManualReviewRequired", why))
+    changes: dict[str, Any] = {}
+    if past:
+        changes = {"failure_phase": FailurePhase.WORKFLOW_EXECUTION, "failure_reason": why, "previous_executions": past}
+        if failure is not None and not failure.was_execution_failure:
+            changes["next_allowed_execution"] = _next_allowed(seen, now, settings)
+    if skip_reason is not None:
+        changes |= {"skip_reason": skip_reason, "skip_message": why, "blocking_workflow_execution": blocking_execution}
+    return moves.finish(
+        seen,
+        phase,
+        "ManualReviewRequired",
+        f"A person must take over: {why}",
+        now,
+        settings.orchestrator,
+        effects=(told,),
+        notify=(_manual_notice(seen, why, priority, failure, str(skip_reason or sub_reason), now),),
+        marks=marks,
+        outcome=Outcome.MANUAL_REVIEW_REQUIRED,
+        requires_manual_review=True,
+        **changes,
+    )
+
+
+def execution_gone(seen: Observed, now: datetime, settings: Settings) -> Result:
+    """The execution was deleted while it ran. It is not made again: nobody knows how far it came."""
+    status = seen.request.status
+    reference = status.workflow_execution_ref
+    why = f"Workflow execution {reference.name if reference else '(unnamed)'} was deleted while it was running"
+    return moves.finish(
+        seen,
+        Phase.FAILED,
+        "ExecutionDeleted",
+        why,
+        now,
+        settings.orchestrator,
+        notify=(_manual_notice(seen, why, NotificationPriority.CRITICAL, None, "", now),),
+        marks=(Mark("WorkflowExecutionComplete", False, "Deleted", why),),
+        failure_phase=FailurePhase.WORKFLOW_EXECUTION,
+        failure_reason=why,
+        outcome=Outcome.MANUAL_REVIEW_REQUIRED,
+        requires_manual_review=True,
+    )
+
+
+def timed_out(seen: Observed, deadline: Deadline, now: datetime, settings: Settings) -> Result:
+    """Out of time: what still runs is stopped, not abandoned."""
+    request, status = seen.request, seen.request.status
+    running = moves.running(seen)
+    phase = deadline.phase or status.overall_phase
+    allowed = clock.format_duration(deadline.allowed)
+    why = (
+        f"The phase {deadline.phase} took longer than the {allowed} it may take"
+        if deadline.phase
+        else f"The remediation took longer than the {allowed} it may take; it was in phase {status.overall_phase}"
+    )
+    notice = children.notification(
+        request,
+        "timeout",
+        summary.timed_out(seen, why, running, now),
+        type_=NotificationType.ESCALATION,
+        priority=NotificationPriority.HIGH if deadline.phase else NotificationPriority.CRITICAL,
+        metadata=summary.routing(seen, phase=Phase.TIMED_OUT, **{"timeout-phase": str(phase)}),
+    )
+    return moves.finish(
+        seen,
+        Phase.TIMED_OUT,
+        "TimedOut",
+        why,
+        now,
+        settings.orchestrator,
+        effects=moves.cancel_children(seen, investigation=False),
+        notify=(notice,),
+        timeout_phase=phase,
+        timeout_time=now,
+        failure_reason=why,
+        requires_manual_review=running,
+        next_allowed_execution=_next_allowed(seen, now, settings),
+    )
+
+
+def cancelled(seen: Observed, reason: str, now: datetime, settings: Settings) -> Result:
+    """A person called it off. Somebody else is told only where a running workflow was stopped."""
+    why = f"Cancelled by a person: {reason or 'no reason was given'}"
+    notify: tuple[NotificationRequest, ...] = ()
+    if moves.running(seen):
+        notify = (
+            children.notification(
+                seen.request,
+                "cancelled",
+                summary.cancelled(seen, f"{why}."),
+                type_=NotificationType.STATUS_UPDATE,
+                priority=NotificationPriority.HIGH,
+                metadata=summary.routing(seen, phase=Phase.CANCELLED),
+            ),
+        )
+    return moves.finish(
+        seen,
+        Phase.CANCELLED,
+        "Cancelled",
+        why,
+        now,
+        settings.orchestrator,
+        effects=moves.cancel_children(seen, investigation=True),
+        notify=notify,
+    )
+
+
+def _manual_notice(
+    seen: Observed,
+    why: str,
+    priority: NotificationPriority,
+    failure: FailureDetails | None,
+    skip_reason: str,
+    now: datetime,
+) -> NotificationRequest:
+    source = "WorkflowExecution" if failure is not None or seen.execution is not None else "AIAnalysis"
+    return children.notification(
+        seen.request,
+        "manual-review",
+        summary.manual_review(seen, why, failure, now),
+        type_=NotificationType.MANUAL_REVIEW,
+        priority=priority,
+        metadata=summary.routing(
+            seen,
+            outcome=Outcome.MANUAL_REVIEW_REQUIRED,
+            **{
+                "review-source": source,
+                "skip-reason": skip_reason,
+                "investigation-outcome": _inconclusive(skip_reason),
+            },
+        ),
+    )
+
+
+def _inconclusive(reason: str) -> str:
+    return "inconclusive" if reason == "InvestigationInconclusive" else ""
+
+
+def _next_allowed(seen: Observed, now: datetime, settings: Settings) -> datetime:
+    failures = seen.request.status.consecutive_failure_count + 1
+    return now + blocking.backoff(failures, seen.request.uid, settings.orchestrator)

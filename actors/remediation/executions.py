@@ -1,0 +1,148 @@
+"""Starting a WorkflowExecution where that is still sensible, and what follows from its end: done, recovery, or a person.
+
+An execution that exists is watched, whatever the verdicts on starting one say: a crash between creating it and writing
+``Executing`` must never lead to a second one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from actors.remediation import analyses, blocking, children, endings, moves, pauses, recovery
+from actors.remediation.blocking import Stage
+from actors.remediation.moves import Mark
+from actors.remediation.observe import Observed
+from kubernaut_ray.control.decision import Decision
+from kubernaut_ray.crds.enums import NotificationPriority, WorkflowExecutionPhase
+from kubernaut_ray.crds.enums import RemediationPhase as Phase
+from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
+from kubernaut_ray.crds.shared import SelectedWorkflow, WorkflowRef
+from kubernaut_ray.crds.workflow_execution import WorkflowExecution
+from kubernaut_ray.settings import Settings
+
+Result = Decision[Status]
+
+_MARKS = (Mark("AIAnalysisComplete", True, "WorkflowSelected"), Mark("WorkflowExecutionReady", True, "Created"))
+
+
+def start(seen: Observed, workflow: SelectedWorkflow, now: datetime, settings: Settings) -> Result:
+    """Start the workflow, unless something stands in the way now."""
+    request = seen.request
+    if seen.execution is not None:
+        return watch(seen, seen.execution, now, settings)
+    if seen.routing is None:
+        return moves.stay(seen, "RoutingUnknown", now, settings.orchestrator)
+    verdict = blocking.judge(
+        request,
+        seen.routing,
+        Stage.EXECUTION,
+        workflow_id=workflow.workflow_id,
+        now=now,
+        settings=settings.orchestrator,
+    )
+    if verdict is not None:
+        return stop(seen, verdict, request.status.overall_phase or Phase.ANALYZING, now, settings)
+    if request.spec.dry_run:
+        return endings.dry_run(seen, workflow, now, settings)
+    child = children.workflow_execution(
+        request, workflow, attempt=request.status.recovery_attempts, now=now, settings=settings
+    )
+    return moves.advance(
+        seen,
+        Phase.EXECUTING,
+        "WorkflowExecutionCreated",
+        _running(workflow, child.spec.target_resource),
+        now,
+        settings.orchestrator,
+        effects=(children.create(request, child),),
+        marks=_MARKS,
+        workflow_execution_ref=children.reference(request, WorkflowExecution, child.name),
+    )
+
+
+def watch(seen: Observed, execution: WorkflowExecution, now: datetime, settings: Settings) -> Result:
+    """Follow the execution that is there."""
+    message = _running(execution.spec.workflow_ref, execution.spec.target_resource)
+    return moves.advance(
+        seen, Phase.EXECUTING, "WorkflowExecutionFound", message, now, settings.orchestrator, marks=_MARKS
+    )
+
+
+def stop(seen: Observed, verdict: blocking.Verdict, origin: Phase, now: datetime, settings: Settings) -> Result:
+    """Enter Blocked, or stay there for the reason that holds now; or hand over where only a person can help."""
+    if isinstance(verdict, blocking.Handover):
+        return endings.manual_review(
+            seen,
+            verdict.message,
+            now,
+            settings,
+            priority=NotificationPriority.CRITICAL,
+            sub_reason=verdict.reason,
+            skip_reason=verdict.reason,
+            blocking_execution=verdict.execution,
+        )
+    return pauses.enter(seen, verdict, origin, now, settings)
+
+
+def executing(seen: Observed, now: datetime, settings: Settings) -> Result:
+    execution = seen.execution
+    if execution is None:
+        return endings.execution_gone(seen, now, settings)
+    match execution.status.phase:
+        case WorkflowExecutionPhase.COMPLETED:
+            return endings.remediated(seen, execution, now, settings)
+        case WorkflowExecutionPhase.FAILED:
+            return _recover(seen, execution, now, settings)
+        case _:
+            return moves.stay(seen, "WaitingForExecution", now, settings.orchestrator)
+
+
+def _recover(seen: Observed, execution: WorkflowExecution, now: datetime, settings: Settings) -> Result:
+    """Investigate again with the whole history, or hand over to a person."""
+    status, limits = seen.request.status, settings.orchestrator
+    failure = recovery.failure_of(execution, now)
+    history = (*status.previous_executions, recovery.record(execution, seen.analysis, now))[-10:]
+    refusal = recovery.evaluate(
+        attempts=status.recovery_attempts,
+        previous=status.previous_executions,
+        failure=failure,
+        finished=seen.finished,
+        now=now,
+        settings=limits,
+    )
+    told = failure.natural_language_summary or failure.message or failure.reason
+    if refusal is not None:
+        return endings.manual_review(
+            seen,
+            f"The workflow failed ({told}) and no further attempt is made: {refusal.message}",
+            now,
+            settings,
+            failure=failure,
+            priority=NotificationPriority.CRITICAL,
+            sub_reason=refusal.reason,
+            history=history,
+        )
+    attempt = status.recovery_attempts + 1
+    message = f"Recovery attempt {attempt} of {limits.max_recovery_attempts}: {told}"
+    return analyses.begin(
+        seen,
+        "RecoveryStarted",
+        message,
+        now,
+        settings,
+        attempt=attempt,
+        history=history,
+        marks=(
+            Mark("WorkflowExecutionComplete", False, "Failed", told),
+            Mark("RecoveryComplete", None, "InProgress", message),
+        ),
+        workflow_execution_ref=None,
+        approval_request_ref=None,
+        approval_notification_sent=False,
+        awaiting_approval_start_time=None,
+        executing_start_time=None,
+    )
+
+
+def _running(workflow: WorkflowRef, target: str) -> str:
+    return f"Running {workflow.workflow_name or workflow.workflow_id} {workflow.version} on {target}"

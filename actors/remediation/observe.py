@@ -1,0 +1,229 @@
+"""Reads everything the orchestrator needs to judge one RemediationRequest, from the API server, into one frozen value.
+
+Only what the present phase needs is read: children by their deterministic names, and for routing the other requests with
+this fingerprint and the executions on this target. A child that another owner controls is not ours and counts as absent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from actors.remediation.blocking import Facts
+from actors.remediation.recovery import Finished
+from kubernaut_ray import conditions, names
+from kubernaut_ray.control.decision import Key
+from kubernaut_ray.crds.ai_analysis import AIAnalysis
+from kubernaut_ray.crds.base import CustomResource
+from kubernaut_ray.crds.enums import AIAnalysisPhase, ApprovalDecision, WorkflowExecutionPhase
+from kubernaut_ray.crds.enums import RemediationPhase as Phase
+from kubernaut_ray.crds.notification_request import NotificationRequest
+from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
+from kubernaut_ray.crds.remediation_request import RemediationRequest, RemediationRequestStatus
+from kubernaut_ray.crds.signal_processing import SignalProcessing
+from kubernaut_ray.crds.workflow_execution import WorkflowExecution
+from kubernaut_ray.errors import KubernautError
+from kubernaut_ray.kube import resources
+from kubernaut_ray.kube.client import KubeClient, Object
+from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.settings import Settings
+
+DELIVERED_CONDITION = "NotificationDelivered"
+
+Child = TypeVar("Child", bound=CustomResource)
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One request and its world. ``None`` is: not there, not ours, or not needed in this phase."""
+
+    request: RemediationRequest
+    processing: SignalProcessing | None = None
+    analysis: AIAnalysis | None = None
+    approval: RemediationApprovalRequest | None = None
+    execution: WorkflowExecution | None = None
+    notifications: tuple[NotificationRequest, ...] = ()
+    routing: Facts | None = None
+    """Read where something would start next."""
+    original: RemediationRequest | None = None
+    """The request that this one duplicates."""
+    finished: tuple[Finished, ...] = ()
+    """Executions of the whole system that have ended; read when one of ours failed."""
+    duplicates: tuple[str, ...] = ()
+    """Requests that waited for this one; read when it has ended."""
+
+
+def settled(status: RemediationRequestStatus) -> bool:
+    """Is there nothing left to do for a finished request but to remove it in the end?"""
+    return conditions.find(status.conditions, DELIVERED_CONDITION) is not None
+
+
+class Reader:
+    """Reads ``Observed`` values; holds no state but the client."""
+
+    def __init__(self, client: KubeClient, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+
+    async def observe(self, key: Key) -> Observed | None:
+        """Return the request and its world, or ``None`` when it is gone. Raises pydantic's ``ValidationError``."""
+        try:
+            request = RemediationRequest.from_object(
+                await self._client.get(resources.REMEDIATION_REQUEST, key.name, key.namespace)
+            )
+        except NotFound:
+            return None
+        phase = request.status.overall_phase
+        if phase is None:
+            return Observed(request)
+        if phase.terminal:
+            return await self._ended(request)
+        return await self._running(request, phase)
+
+    async def _running(self, request: RemediationRequest, phase: Phase) -> Observed:
+        status, name, attempt = request.status, request.name, request.status.recovery_attempts
+        stage = status.blocked_from or Phase.PENDING if phase is Phase.BLOCKED else phase
+        analysed = stage not in {Phase.PENDING, Phase.PROCESSING}
+        processing, analysis, approval, execution, notifications, original = await asyncio.gather(
+            self._child(request, SignalProcessing, names.signal_processing(name)),
+            self._child(request, AIAnalysis, names.ai_analysis(name, attempt), needed=analysed),
+            self._child(request, RemediationApprovalRequest, names.approval_request(name, attempt), needed=analysed),
+            self._child(request, WorkflowExecution, names.workflow_execution(name, attempt), needed=analysed),
+            self._notifications(request),
+            self._original(request, phase),
+        )
+        seen = Observed(
+            request,
+            processing=processing,
+            analysis=analysis,
+            approval=approval,
+            execution=execution,
+            notifications=notifications,
+            original=original,
+        )
+        routing = await self._routing(request) if _would_start(seen, phase) else None
+        finished = await self._finished(request.namespace) if execution is not None and _failed(execution) else ()
+        return Observed(request, processing, analysis, approval, execution, notifications, routing, original, finished)
+
+    async def _ended(self, request: RemediationRequest) -> Observed:
+        if settled(request.status):
+            return Observed(request)
+        notifications, siblings = await asyncio.gather(self._notifications(request), self._siblings(request))
+        waited = sorted(s.name for s in siblings if s.status.duplicate_of == request.name)
+        return Observed(request, notifications=notifications, duplicates=tuple(waited))
+
+    async def _child(
+        self, request: RemediationRequest, kind: type[Child], name: str, *, needed: bool = True
+    ) -> Child | None:
+        if not needed:
+            return None
+        try:
+            child = kind.from_object(await self._client.get(resources.of(kind), name, request.namespace))
+        except NotFound:
+            return None
+        return child if _owned(child, request) else None
+
+    async def _notifications(self, request: RemediationRequest) -> tuple[NotificationRequest, ...]:
+        found = await asyncio.gather(
+            *(self._child(request, NotificationRequest, ref.name) for ref in request.status.notification_request_refs)
+        )
+        return tuple(child for child in found if child is not None)
+
+    async def _original(self, request: RemediationRequest, phase: Phase) -> RemediationRequest | None:
+        if phase is not Phase.BLOCKED or not request.status.duplicate_of:
+            return None
+        try:
+            return RemediationRequest.from_object(
+                await self._client.get(resources.REMEDIATION_REQUEST, request.status.duplicate_of, request.namespace)
+            )
+        except NotFound:
+            return None
+
+    async def _siblings(self, request: RemediationRequest) -> tuple[RemediationRequest, ...]:
+        listed = await self._client.list(
+            resources.REMEDIATION_REQUEST,
+            request.namespace,
+            fields=f"spec.signalFingerprint={request.spec.signal_fingerprint}",
+        )
+        return tuple(s for s in _readable(RemediationRequest, listed.items) if s.uid != request.uid)
+
+    async def _routing(self, request: RemediationRequest) -> Facts:
+        siblings, executions, managed = await asyncio.gather(
+            self._siblings(request),
+            self._client.list(
+                resources.WORKFLOW_EXECUTION,
+                request.namespace,
+                fields=f"spec.targetResource={request.spec.target_resource}",
+            ),
+            self._managed(request),
+        )
+        return Facts(siblings, _readable(WorkflowExecution, executions.items), managed)
+
+    async def _managed(self, request: RemediationRequest) -> bool:
+        """Does the scope label let us act? The object's own label wins over its namespace's; a failed look-up is a no."""
+        scope = self._settings.gateway.scope
+        if scope == "all":
+            return True
+        target = request.spec.target_resource
+        resource = resources.BY_KIND.get(target.kind)
+        try:
+            if resource is None:
+                found = await self._client.discover()
+                resource = next((r for r in found if r.kind == target.kind), None)
+            objects = [await self._client.get(resource, target.name, target.namespace or None)] if resource else []
+            if target.namespace:
+                objects.append(await self._client.get(resources.NAMESPACE, target.namespace))
+        except KubernautError as error:
+            _log.warning("scope.unknown", remediation=request.name, target=str(target), error=str(error))
+            return False
+        for obj in objects:
+            if label := obj["metadata"].get("labels", {}).get(names.LABEL_MANAGED):
+                return bool(label == "true")
+        return scope == "opt-out"
+
+    async def _finished(self, namespace: str) -> tuple[Finished, ...]:
+        listed = await self._client.list(resources.WORKFLOW_EXECUTION, namespace)
+        return tuple(
+            Finished(execution.status.completion_time, _failed(execution))
+            for execution in _readable(WorkflowExecution, listed.items)
+            if execution.status.completion_time is not None
+        )
+
+
+def _would_start(seen: Observed, phase: Phase) -> bool:
+    if seen.execution is not None:
+        return False
+    match phase:
+        case Phase.PENDING | Phase.BLOCKED:
+            return True
+        case Phase.ANALYZING:
+            return seen.analysis is not None and seen.analysis.status.phase is AIAnalysisPhase.COMPLETED
+        case Phase.AWAITING_APPROVAL:
+            return seen.approval is not None and seen.approval.status.sealed_decision is ApprovalDecision.APPROVED
+        case _:
+            return False
+
+
+def _failed(execution: WorkflowExecution) -> bool:
+    return execution.status.phase is WorkflowExecutionPhase.FAILED
+
+
+def _owned(child: CustomResource, request: RemediationRequest) -> bool:
+    return any(ref.controller and ref.uid == request.uid for ref in child.metadata.owner_references)
+
+
+def _readable(kind: type[Child], items: Sequence[Object]) -> tuple[Child, ...]:
+    """Read what can be read: somebody else's broken object must not stop this one."""
+    return tuple(child for item in items for child in _try(kind, item))
+
+
+def _try(kind: type[Child], item: Object) -> Iterable[Child]:
+    try:
+        yield kind.from_object(item)
+    except ValidationError as error:
+        _log.warning("object.unreadable", kind=kind.kind(), name=item["metadata"]["name"], problems=error.error_count())

@@ -1,0 +1,140 @@
+"""What becomes of an approval request."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.approval.decide import Observed, decide
+from actors.approval.phases import TABLE, phase_of
+from kubernaut_ray import conditions
+from kubernaut_ray.control.decision import Audit, Decision
+from kubernaut_ray.crds.enums import ApprovalDecision
+from kubernaut_ray.crds.remediation_approval_request import (
+    RemediationApprovalRequest,
+    RemediationApprovalRequestStatus,
+    WorkflowOverride,
+)
+from tests import build
+
+REQUEST = build.remediation_request()
+APPROVED, REJECTED, EXPIRED = ApprovalDecision.APPROVED, ApprovalDecision.REJECTED, ApprovalDecision.EXPIRED
+
+
+def asked(**status: Any) -> RemediationApprovalRequest:
+    """A request that the controller has taken up."""
+    return build.approval_request(REQUEST, **{"created_at": build.NOW, **status})
+
+
+def step(request: RemediationApprovalRequest, now: datetime = build.NOW) -> Decision[RemediationApprovalRequestStatus]:
+    decision = decide(Observed(request), now)
+    if decision.status is not None:
+        TABLE.check(phase_of(request.status), phase_of(decision.status))
+    return decision
+
+
+def result(decision: Decision[RemediationApprovalRequestStatus]) -> RemediationApprovalRequestStatus:
+    assert decision.status is not None, decision.reason
+    return decision.status
+
+
+def test_a_new_request_gets_its_conditions_and_its_clock() -> None:
+    """Taken up, pending, and looked at again at the deadline."""
+    decision = step(build.approval_request(REQUEST))
+    status = result(decision)
+    assert conditions.is_true(status.conditions, "ApprovalPending")
+    assert not conditions.is_true(status.conditions, "ApprovalDecided")
+    assert decision.wake_at == build.later(minutes=15)
+
+
+@pytest.mark.parametrize(("decision", "event"), [(APPROVED, "approved"), (REJECTED, "rejected")])
+def test_a_decision_in_time_is_sealed_once(decision: ApprovalDecision, event: str) -> None:
+    """The controller stamps the time and tells the fact under the decider's name."""
+    sealed = step(asked(decision=decision, decided_by="ann", decision_message="go"), build.later(60))
+    status = result(sealed)
+    assert (status.sealed_decision, status.decided_at, status.decided_by) == (decision, build.later(60), "ann")
+    assert conditions.is_true(status.conditions, "ApprovalDecided")
+    [fact] = [effect.event for effect in sealed.effects if isinstance(effect, Audit)]
+    assert (fact.event_type, fact.actor_id) == (f"orchestrator.approval.{event}", "ann")
+    assert step(asked().replace(status=status), build.later(minutes=60)).status is None
+
+
+def test_a_decision_by_nobody_says_so() -> None:
+    """``kubectl patch`` without a name."""
+    assert result(step(asked(decision=APPROVED))).decided_by == "unknown (kubectl)"
+
+
+def test_the_deadline_expires_it() -> None:
+    """By the system, at the deadline and not before."""
+    assert step(asked(), build.later(15 * 60 - 1)).status is None
+    status = result(step(asked(), build.later(minutes=15)))
+    assert (status.sealed_decision, status.decision, status.expired, status.decided_by) == (
+        EXPIRED,
+        EXPIRED,
+        True,
+        "system",
+    )
+
+
+def test_a_late_approval_does_not_count() -> None:
+    """It expires all the same, and the object says why."""
+    status = result(step(asked(decision=APPROVED, decided_by="ann"), build.later(minutes=16)))
+    assert status.sealed_decision is EXPIRED
+    assert "too late" in status.message
+
+
+@pytest.mark.parametrize(
+    ("sealed", "written"),
+    [(APPROVED, REJECTED), (REJECTED, APPROVED), (EXPIRED, APPROVED), (APPROVED, ApprovalDecision.NONE)],
+)
+def test_a_second_decision_is_put_back(sealed: ApprovalDecision, written: ApprovalDecision) -> None:
+    """What was sealed stays, and the attempt is on record."""
+    status = result(step(asked(sealed_decision=sealed, decision=written, decided_by="ann")))
+    assert (status.decision, status.sealed_decision) == (sealed, sealed)
+    assert conditions.is_true(status.conditions, "DecisionChangeRefused")
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        pytest.param({"decision": EXPIRED}, "only the deadline", id="a person writes Expired"),
+        pytest.param(
+            {"decision": APPROVED, "workflow_override": WorkflowOverride(workflow_name="other")},
+            "override",
+            id="a workflow override",
+        ),
+    ],
+)
+def test_an_unusable_decision_is_refused_and_the_question_stays_open(status: dict[str, Any], hint: str) -> None:
+    """Put back to undecided with a message that says what to do."""
+    refused = result(step(asked(**status)))
+    assert (refused.decision, refused.sealed_decision) == (ApprovalDecision.NONE, ApprovalDecision.NONE)
+    assert hint in refused.message
+    assert refused.workflow_override is None
+
+
+@given(
+    writes=st.lists(st.tuples(st.sampled_from(list(ApprovalDecision)), st.integers(0, 400)), min_size=1, max_size=12)
+)
+def test_sealed_once_and_never_after_the_deadline(writes: list[tuple[ApprovalDecision, int]]) -> None:
+    """Whatever is written and whenever: one seal, never changed, no Approved or Rejected sealed after the deadline."""
+    request, now, seals = build.approval_request(REQUEST), build.NOW, set[ApprovalDecision]()
+    for written, seconds in writes:
+        now = max(now, build.later(seconds * 4))
+        request = build.with_status(request, decision=written)
+        for _ in range(4):
+            before = request.status.sealed_decision
+            decision = step(request, now)
+            if decision.status is not None:
+                request = request.replace(status=decision.status)
+            after = request.status.sealed_decision
+            if before is ApprovalDecision.NONE and after in {APPROVED, REJECTED}:
+                assert now < request.spec.required_by
+            if after is not ApprovalDecision.NONE:
+                seals.add(after)
+        assert step(request, now).status is None
+    assert len(seals) <= 1
