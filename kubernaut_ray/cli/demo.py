@@ -25,7 +25,7 @@ from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
-from kubernaut_ray import clock
+from kubernaut_ray import clock, logs
 from kubernaut_ray.cli import decide, incidents, render
 from kubernaut_ray.cli.connection import CommandError, Exit, err, out, run
 from kubernaut_ray.cli.render import Incident
@@ -68,6 +68,7 @@ def demo(
 async def _demo(ask: bool, keep: Path | None) -> None:
     from kubernaut_ray.runtime.system import System
 
+    logs.configure("console", "error")
     began = time.monotonic()
     data_dir = keep or Path(tempfile.mkdtemp(prefix="kubernaut-demo-"))
     system = System(

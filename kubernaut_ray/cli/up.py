@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from kubernaut_ray import logs
 from kubernaut_ray.cli import connection
 from kubernaut_ray.cli.connection import err, out
 from kubernaut_ray.settings import Settings
@@ -72,6 +73,7 @@ def up(
 
     async def main() -> None:
         settings = Settings.load(config, **overrides)
+        logs.configure(settings.log_format, settings.log_level)
         from kubernaut_ray.runtime.system import System
 
         system = System(

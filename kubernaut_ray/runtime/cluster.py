@@ -126,11 +126,20 @@ def deploy(args: dict[str, Any], apps: tuple[str, ...] = APPS) -> None:
     serve.run_many(targets, wait_for_applications_running=True)
 
 
-def stop() -> None:
-    """Drain Serve and stop Ray."""
+def stop_serve(apps: tuple[str, ...] = APPS) -> None:
+    """Drain and end the applications, the signal's way first, so that each can still tell those behind it."""
     import ray
     from ray import serve
 
     if ray.is_initialized():
+        for app in reversed(apps):
+            serve.delete(app)
         serve.shutdown()
+
+
+def stop() -> None:
+    """End Ray."""
+    import ray
+
+    if ray.is_initialized():
         ray.shutdown()

@@ -57,6 +57,7 @@ class System:
         self._simulator: Any = None
         self._client: KubeClient | None = None
         self._fleet: Any = None
+        self._served = False
 
     @property
     def data_dir(self) -> Path:
@@ -111,7 +112,13 @@ class System:
             await self._simulator.stop()
         if self._fleet is not None:
             self._progress("draining the controllers")
-            await asyncio.to_thread(self._fleet.drain)
+            await self._fleet.drain()
+        if self._served:
+            self._progress("draining the services")
+            from actors import catalog_owner
+
+            await asyncio.to_thread(cluster.stop_serve)
+            await asyncio.to_thread(catalog_owner.stop)
         await asyncio.to_thread(cluster.stop)
         if self._client is not None:
             await self._client.close()
@@ -177,20 +184,26 @@ class System:
         return dashboard
 
     async def _start_services(self) -> None:
-        from actors.fleet import Fleet
-
         from actors import catalog_owner
+        from actors.fleet import Fleet, FleetPlan
 
         arguments = self.arguments()
+        self._served = True
         self._progress("starting the catalog owner, the services and the controllers")
         await asyncio.to_thread(catalog_owner.ensure, arguments)
-        self._fleet = Fleet(arguments)
+        plan = FleetPlan.of(
+            self.settings,
+            self.endpoints,
+            kubeconfig=self.data_dir / "system.kubeconfig",
+            token_file=self.token_file,
+        )
+        self._fleet = Fleet(plan)
         await asyncio.gather(
             asyncio.to_thread(cluster.deploy, arguments),
-            asyncio.to_thread(self._fleet.ensure),
+            self._fleet.ensure(),
             self._start_pipelines(),
         )
-        await self._services_answer()
+        await asyncio.gather(self._services_answer(), self._fleet.ready())
         if self._shipped_workflows:
             self._progress("registering the shipped workflows")
             await self.register_shipped_workflows()
@@ -278,7 +291,5 @@ class System:
 
         self._tasks = [
             asyncio.create_task(every(TOKEN_RENEWAL, "token", renew), name="renew token"),
-            asyncio.create_task(
-                every(FLEET_CHECK, "fleet", lambda: asyncio.to_thread(self._fleet.heal)), name="heal fleet"
-            ),
+            asyncio.create_task(every(FLEET_CHECK, "fleet", self._fleet.check), name="check fleet"),
         ]

@@ -159,7 +159,7 @@ async def test_every_route_demands_the_token(running: Running) -> None:
                     assert response.content_type == "application/problem+json"
 
 
-async def test_listeners_that_speak_http_are_on_loopback(running: Running) -> None:
+def test_listeners_that_speak_http_are_on_loopback(running: Running) -> None:
     """No HTTP listener of ours, or of the ingress, is reachable from another machine."""
     pids = {running.pid, *descendants(running.pid)}
     listing = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
