@@ -12,20 +12,19 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import ray
 import structlog
 
-from catalog.bundles import Bundles
-from catalog.client import ACTOR_NAMESPACE, OWNER_ACTOR
-from catalog.embed import embedder_for
-from catalog.owner import Owner
+from kubernaut_ray import names
 from kubernaut_ray.clock import utcnow
 from kubernaut_ray.errors import Permanent
 from kubernaut_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from catalog.owner import Owner
 
 OPEN_TIMEOUT = 30.0
 """Seconds to wait for a predecessor to let go of the file."""
@@ -52,8 +51,9 @@ class CatalogOwner:
     async def snapshot(self, have: int) -> bytes:
         return await asyncio.to_thread(self._owner.snapshot, have)
 
-    async def digest(self) -> str:
-        return self._digest
+    async def identity(self) -> dict[str, Any]:
+        """Say which settings it was made from, and its process."""
+        return {"digest": self._digest, "pid": os.getpid()}
 
     async def health(self) -> bool:
         """Say whether the store answers. Call it in ``HEALTH_GROUP``, which has a thread of its own."""
@@ -66,6 +66,11 @@ class CatalogOwner:
 
 
 def _open(settings: Settings) -> Owner:
+    # Here and not above: whoever only looks for the actor should not load DuckDB, Arrow and FAISS.
+    from catalog.bundles import Bundles
+    from catalog.embed import embedder_for
+    from catalog.owner import Owner
+
     catalog = settings.catalog
     bundles = Bundles(
         settings.data_dir / "bundles", insecure=catalog.registry_insecure, registry_config=catalog.registry_config
@@ -73,9 +78,7 @@ def _open(settings: Settings) -> Owner:
     deadline = time.monotonic() + OPEN_TIMEOUT
     while True:
         try:
-            return Owner(
-                Path(settings.data_dir) / "catalog", embedder=embedder_for(catalog), source=bundles, now=utcnow
-            )
+            return Owner(settings.data_dir / "catalog", embedder=embedder_for(catalog), source=bundles, now=utcnow)
         except Permanent as error:
             if error.reason != "StoreInUse" or time.monotonic() > deadline:
                 raise
@@ -92,7 +95,7 @@ def ensure(args: Mapping[str, Any]) -> Any:
     digest = hashlib.sha256(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)).hexdigest()
     try:
         handle = _get_or_create(settings, digest)
-        if ray.get(handle.digest.remote()) != digest:
+        if ray.get(handle.identity.remote())["digest"] != digest:
             stop(handle)
             handle = _get_or_create(settings, digest)
         healthy = handle.health.options(concurrency_group=HEALTH_GROUP)
@@ -105,7 +108,7 @@ def ensure(args: Mapping[str, Any]) -> Any:
 def stop(handle: Any | None = None) -> None:
     """Close the owner in order and end it; nothing happens when there is none."""
     try:
-        handle = handle or ray.get_actor(OWNER_ACTOR, namespace=ACTOR_NAMESPACE)
+        handle = handle or ray.get_actor(names.CATALOG_OWNER_ACTOR, namespace=names.RAY_NAMESPACE)
     except ValueError:
         return
     try:
@@ -116,16 +119,17 @@ def stop(handle: Any | None = None) -> None:
 
 
 def _get_or_create(settings: Mapping[str, Any], digest: str) -> Any:
-    actor = ray.remote(CatalogOwner).options(
-        name=OWNER_ACTOR,
-        namespace=ACTOR_NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
-        num_cpus=0,
-        max_restarts=-1,
+    remote: Any = ray.remote  # its annotations leave concurrency groups out
+    actor = remote(concurrency_groups={HEALTH_GROUP: 2})(CatalogOwner)
+    options = {
+        "name": names.CATALOG_OWNER_ACTOR,
+        "namespace": names.RAY_NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
         # A call whose outcome is unknown goes back to the client, which knows whether telling again is safe.
-        max_task_retries=0,
-        max_concurrency=1000,
-        concurrency_groups={HEALTH_GROUP: 2},
-    )
-    return actor.remote(settings, digest)
+        "max_task_retries": 0,
+        "max_concurrency": 1000,
+    }
+    return actor.options(**options).remote(settings, digest)

@@ -48,6 +48,8 @@ BUILDERS: Mapping[str, str] = {
 BEAT = 5.0
 """Seconds between signs of life of the actor's own event loop."""
 STALLED = 60.0
+FLUSH = 5.0
+"""Seconds that a drain waits for Data Storage to take the last audit events; the spool keeps what it does not take."""
 
 log = structlog.get_logger(__name__)
 
@@ -173,7 +175,7 @@ class ControllerActor:
         component = f"{spec.plural}-{spec.shards}"
         async with (
             await KubeClient.connect(kubeconfig) as client,
-            AuditWriter(endpoints.data_storage, self._token, spool, component) as audit,
+            AuditWriter(endpoints.data_storage, self._token, spool, component, close_timeout=FLUSH) as audit,
         ):
             queue = WorkQueue(backoff_base=settings.fleet.backoff_base, backoff_max=settings.fleet.backoff_max)
             deps = Deps(client, settings, endpoints, self._token, lambda ns, name: queue.add(Key(ns, name)))

@@ -62,7 +62,7 @@ class FleetPlan:
                     plural=plural,
                     first_shard=part.first,
                     last_shard=part.last,
-                    settings=settings.model_dump(mode="json"),
+                    settings=settings.without_secrets(),
                     endpoints=endpoints.model_dump(),
                     kubeconfig=str(kubeconfig) if kubeconfig else None,
                     token_file=str(token_file) if token_file else None,

@@ -27,8 +27,6 @@ from kubernaut_ray.contracts.investigation import InvestigationSession
 from kubernaut_ray.contracts.statistics import ExecutionRecord
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
-OWNER_ACTOR, ACTOR_NAMESPACE = "catalog-owner", "kubernaut"
-"""Where the owner is found when it runs as an actor."""
 POLL_SECONDS = 1.0
 """How old the knowledge of the catalog version may be when a search comes in."""
 

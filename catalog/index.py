@@ -29,7 +29,6 @@ Mask = npt.NDArray[np.bool_]
 
 _faiss: Any = faiss
 """Untyped: its annotations are those of the C++ side, not of the Python constructors."""
-_faiss.omp_set_num_threads(1)
 
 
 class _Groups:
@@ -58,6 +57,7 @@ class Index:
     """``records[i]`` has ``vectors[i]`` and is document ``i`` of ``lexical``. ``records`` are sorted by workflow id."""
 
     def __init__(self, records: Sequence[Workflow], vectors: Vectors, lexical: Lexical) -> None:
+        _faiss.omp_set_num_threads(1)
         self.records = tuple(records)
         self.lexical = lexical
         self._vectors = np.ascontiguousarray(vectors, dtype=np.float32)

@@ -148,11 +148,12 @@ def _parameter_problems(parameter: WorkflowParameter) -> Iterator[_Problem]:
     textual = kind in (ParameterType.STRING, ParameterType.ARRAY)
     if (parameter.minimum is not None or parameter.maximum is not None) and kind is not ParameterType.INTEGER:
         yield "minimum", f"minimum and maximum are for type integer, this is {kind}"
-    if None not in (parameter.minimum, parameter.maximum) and parameter.minimum > parameter.maximum:  # type: ignore[operator]
+    if parameter.minimum is not None and parameter.maximum is not None and parameter.minimum > parameter.maximum:
         yield "minimum", f"{parameter.minimum} is above maximum {parameter.maximum}"
     if (parameter.min_length is not None or parameter.max_length is not None) and not textual:
         yield "min_length", f"lengths are for types string and array, this is {kind}"
-    if None not in (parameter.min_length, parameter.max_length) and parameter.min_length > parameter.max_length:  # type: ignore[operator]
+    shortest, longest = parameter.min_length, parameter.max_length
+    if shortest is not None and longest is not None and shortest > longest:
         yield "min_length", f"{parameter.min_length} is above max_length {parameter.max_length}"
     if parameter.enum and kind is ParameterType.BOOLEAN:
         yield "enum", "a boolean is true or false already"

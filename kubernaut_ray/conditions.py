@@ -6,10 +6,13 @@ Follows the conventions of ``metav1.Condition`` (Kubernetes API conventions, "Ty
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
+
+from kubernaut_ray import clock
 
 
 class Condition(BaseModel):
@@ -18,10 +21,14 @@ class Condition(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
     type: str = Field(max_length=316)
-    status: str = Field(pattern="^(True|False|Unknown)$")
+    status: str = Field(pattern="^(True|False|Unknown)$", max_length=7)
     reason: str = Field(max_length=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     message: str = Field(default="", max_length=32768)
-    last_transition_time: datetime
+    last_transition_time: Annotated[
+        AwareDatetime,
+        AfterValidator(lambda t: t.astimezone(UTC)),
+        PlainSerializer(clock.rfc3339, return_type=str, when_used="json"),
+    ]
     observed_generation: int | None = None
 
 

@@ -34,7 +34,15 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_COMPONENT = "app.kubernetes.io/component"
 ANNOTATION_CREATED_AT = f"{GROUP}/created-at"
 ANNOTATION_TARGET_RESOURCE = f"{GROUP}/target-resource"
+ANNOTATION_CANCEL = f"{GROUP}/cancel"
+"""On a RemediationRequest: a person calls it off; the value is the reason."""
+ANNOTATION_REVIEWED = f"{GROUP}/reviewed"
+"""On a finished RemediationRequest that asks for a person: ``true`` says that one has looked; its signal may open a new one."""
 FINALIZER_WORKFLOW_EXECUTION = "workflowexecution.kubernaut.ai/workflowexecution-cleanup"
+
+RAY_NAMESPACE = "kubernaut"
+CATALOG_OWNER_ACTOR = "catalog-owner"
+"""The detached actor that owns the catalog's file, in ``RAY_NAMESPACE``."""
 
 VIRTUAL_SHARDS = 64
 """Virtual shards; an actor owns a range of them, so resizing a fleet moves ranges and not objects."""

@@ -140,6 +140,13 @@ class CatalogSettings(Group):
     """A docker ``config.json`` with registry credentials."""
     audit_flush_interval: Seconds = 0.25
     search_replicas: Annotated[int, Field(ge=1)] = 1
+    embedder: Literal["lexicon", "endpoint"] = "lexicon"
+    """``lexicon`` works offline; ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
+    embedder_base_url: str = ""
+    """Ends in ``/v1``."""
+    embedder_model: str = ""
+    embedder_api_key: SecretStr | None = None
+    """From the environment (``KUBERNAUT_CATALOG__EMBEDDER_API_KEY``); never written anywhere."""
 
 
 class FleetSettings(Group):
@@ -177,6 +184,10 @@ class Settings(BaseModel):
     llm: LlmSettings = LlmSettings()
     catalog: CatalogSettings = CatalogSettings()
     fleet: FleetSettings = FleetSettings()
+
+    def without_secrets(self) -> dict[str, Any]:
+        """Return the JSON form that may travel in arguments and logs; secrets reach every process by its environment."""
+        return self.model_dump(mode="json", exclude={"llm": {"api_key"}, "catalog": {"embedder_api_key"}})
 
     @classmethod
     def load(cls, file: Path | None = None, **overrides: Any) -> Settings:

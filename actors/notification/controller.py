@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import aiohttp
 import structlog
 
-from actors.notification import outbox, phases, render
+from actors.notification import check, outbox, phases, render
 from actors.notification.breaker import Breaker
 from actors.notification.channels.base import Surroundings
 from actors.notification.credentials import Credentials
@@ -88,7 +88,9 @@ class NotificationController:
 
     async def start(self) -> None:
         """Read the routing file, which must be good by now, and open the HTTP session."""
-        self._routing.load()
+        table = self._routing.load()
+        for problem in check.unusable(table, Credentials(self._settings.credentials_directory)):
+            _log.warning("routing.unusable", problem=problem)
         self._surroundings = Surroundings(
             session=aiohttp.ClientSession(),
             credentials=Credentials(self._settings.credentials_directory),

@@ -172,8 +172,13 @@ def cancel_children(seen: Observed, *, investigation: bool) -> tuple[Delete, ...
 
 
 def running(seen: Observed) -> bool:
-    """Is there an execution that has not ended?"""
-    return seen.execution is not None and seen.execution.status.phase not in _ENDED_EXECUTION
+    """Is, or was until somebody deleted it, an execution under way?
+
+    In Executing an execution that is gone counts: a crash right after deleting it must lead to the same message to people.
+    """
+    if seen.execution is None:
+        return seen.request.status.overall_phase is Phase.EXECUTING
+    return seen.execution.status.phase not in _ENDED_EXECUTION
 
 
 def delivery(seen: Observed) -> DeliveryState | None:

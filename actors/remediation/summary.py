@@ -79,6 +79,12 @@ def approval(seen: Observed, workflow: SelectedWorkflow, name: str, why: str, re
     ]
     if workflow.rationale:
         proposal += ["", workflow.rationale]
+    earlier = _earlier(seen)
+    standing = (
+        "**A person must decide about another attempt. Nothing more is changed until then.**"
+        if earlier
+        else "**A person must decide. Nothing has been changed yet.**"
+    )
     patch = '{"status":{"decision":"Approved","decidedBy":"YOUR NAME"}}'
     decide = [
         "```",
@@ -90,10 +96,11 @@ def approval(seen: Observed, workflow: SelectedWorkflow, name: str, why: str, re
     ]
     return _message(
         f"Approval needed: {_what(request)} - run {_workflow(workflow)}?",
-        ("", ["**A person must decide. Nothing has been changed yet.**"]),
+        ("", [standing]),
         ("Decide", decide),
         ("What broke", _broke(seen)),
         ("Why", _why(seen)),
+        ("What was tried", earlier),
         ("What would be done", proposal),
         ("Why you are asked", [why or "The approval policy asks for it."]),
         ("Where to look", _look(seen)),
@@ -130,11 +137,7 @@ def self_resolved(seen: Observed, message: str, now: datetime) -> Message:
 def manual_review(seen: Observed, why: str, failure: FailureDetails | None, now: datetime) -> Message:
     """A person takes over: everything that was found and tried."""
     request = seen.request
-    tried = [
-        line
-        for past in request.status.previous_executions
-        for line in _attempt(past.workflow_execution_ref, past.selected_workflow, past.failure)
-    ]
+    tried = _earlier(seen)
     if failure is not None and seen.execution is not None:
         tried += _execution_failure(seen.execution, failure)
     analysis = seen.analysis.status if seen.analysis is not None else None
@@ -269,7 +272,8 @@ def _why(seen: Observed) -> list[str]:
     lines = [cause.summary if cause else status.root_cause]
     lines += [f"- {factor}" for factor in (cause.contributing_factors if cause else ())]
     if status.investigated_by:
-        lines.append(f"Investigated by {status.investigated_by}.")
+        built_in = " (built in, no LLM)" if status.investigated_by == "evidence" else ""
+        lines.append(f"Investigated by {status.investigated_by}{built_in}.")
     return lines if lines[0] else []
 
 
@@ -286,10 +290,16 @@ def _done(seen: Observed, execution: WorkflowExecution) -> list[str]:
         approved = seen.approval.status
         lines.append(f"Approved by {approved.decided_by} at {_time(seen.approval.status.decided_at)}.")
     if seen.request.status.previous_executions:
-        lines.append(f"{len(seen.request.status.previous_executions)} earlier attempt(s) failed:")
-        for past in seen.request.status.previous_executions:
-            lines += _attempt(past.workflow_execution_ref, past.selected_workflow, past.failure)
+        lines += ["Before that, this had failed:", *_earlier(seen)]
     return lines
+
+
+def _earlier(seen: Observed) -> list[str]:
+    return [
+        line
+        for past in seen.request.status.previous_executions
+        for line in _attempt(past.workflow_execution_ref, past.selected_workflow, past.failure)
+    ]
 
 
 def _execution_failure(execution: WorkflowExecution, failure: FailureDetails) -> list[str]:

@@ -226,9 +226,7 @@ class _Step:
             to_phase=str(phase),
             reason=str(reason),
         )
-        status = self.processing.status.replace(**changes)
-        wake_at = None if phase in (Phase.COMPLETED, Phase.FAILED) else self.now
-        return Decision(str(reason), status, tuple(map(Audit, (*facts, moved))), wake_at)
+        return Decision(str(reason), self.processing.status.replace(**changes), tuple(map(Audit, (*facts, moved))))
 
     def _with(self, type_: str, *, status: bool = True, reason: str, message: str) -> Any:
         return with_condition(

@@ -78,12 +78,18 @@ def _pending(seen: Observed, now: datetime, settings: Settings) -> Result:
     if execution.spec.deadline is not None and now >= execution.spec.deadline:
         return _fail_before(seen, Reason.DEADLINE_EXCEEDED, "the deadline passed before the workflow could start", now)
     poll = now + timedelta(seconds=settings.execution.poll_interval)
+    if seen.run is None and execution.status.pipeline_run_ref is not None:
+        # It was created, may have run, and is gone: creating it again could do its work twice.
+        return _vanished(seen, now)
     if seen.run is None:
         body = pipelinerun.build(execution, settings.execution, now)
         mine = {names.LABEL_WORKFLOW_EXECUTION: body["metadata"]["labels"][names.LABEL_WORKFLOW_EXECUTION]}
         create = Create(resources.PIPELINE_RUN, body, mine=mine, tolerate_foreign=True)
-        message = f"PipelineRun {body['metadata']['name']} requested"
-        return Decision("PipelineRunRequested", execution.status.replace(message=message), (create,), wake_at=poll)
+        name = body["metadata"]["name"]
+        status = execution.status.replace(
+            message=f"PipelineRun {name} requested", pipeline_run_ref=LocalReference(name=name)
+        )
+        return Decision("PipelineRunRequested", status, (create,), wake_at=poll)
     if seen.mine:
         return _begin(seen, seen.run, now, settings)
     return _contended(seen, seen.run, now, settings)
@@ -119,21 +125,20 @@ def _contended(seen: Observed, run: Object, now: datetime, settings: Settings) -
     cooldown = timedelta(seconds=settings.execution.cooldown)
     verdict = locks.judge(run, seen.holder, remediation, now, cooldown)
     owner = pipelinerun.Ownership.of(run).execution or "somebody outside this system"
+    waiting = execution.status.replace(pipeline_run_ref=None)
     match verdict.hold:
         case Hold.BUSY:
             message = f"the target is being changed by {owner} (PipelineRun {run['metadata']['name']})"
             return _fail_before(seen, Reason.UNKNOWN, message, now)
         case Hold.RELEASABLE:
             message = f"Releasing the target from {owner}, which is over"
-            return Decision(
-                verdict.hold, execution.status.replace(message=message), (_delete(run),), wake_at=_soon(now)
-            )
+            return Decision(verdict.hold, waiting.replace(message=message), (_delete(run),), wake_at=now)
         case Hold.SETTLING:
             message = f"Waiting for {owner} to take note of its end"
-            return Decision(verdict.hold, execution.status.replace(message=message), wake_at=_soon(now))
+            return Decision(verdict.hold, waiting.replace(message=message), wake_at=_soon(now))
         case Hold.COOLING:
             message = f"Waiting for the cooldown of {owner}"
-            return Decision(verdict.hold, execution.status.replace(message=message), wake_at=verdict.until)
+            return Decision(verdict.hold, waiting.replace(message=message), wake_at=verdict.until)
         case _:
             assert_never(verdict.hold)
 
@@ -141,9 +146,7 @@ def _contended(seen: Observed, run: Object, now: datetime, settings: Settings) -
 def _running(seen: Observed, now: datetime, settings: Settings) -> Result:
     execution, run = seen.execution, seen.run
     if run is None or not seen.mine or run["metadata"]["uid"] != execution.status.pipeline_run_uid:
-        message = "the PipelineRun was deleted externally while the workflow ran"
-        details = outcome.failure_without_run(execution, Reason.UNKNOWN, message, now, executed=True)
-        return _fail(seen, details, execution.status, now)
+        return _vanished(seen, now)
     status = execution.status.replace(pipeline_run_status=outcome.summary(run, seen.task_runs))
     match pipelinerun.succeeded(run).get("status"):
         case "True":
@@ -185,6 +188,13 @@ def _complete(seen: Observed, run: Object, status: WorkflowExecutionStatus, now:
         conditions=_audited(conditions, now),
     )
     return Decision("PipelineSucceeded", final, (Audit(event),), wake_at=now)
+
+
+def _vanished(seen: Observed, now: datetime) -> Result:
+    """Fail because the PipelineRun is gone; how far it came is unknown, so it counts as executed."""
+    message = "the PipelineRun was deleted externally before its end was seen"
+    details = outcome.failure_without_run(seen.execution, Reason.UNKNOWN, message, now, executed=True)
+    return _fail(seen, details, seen.execution.status, now)
 
 
 def _fail_before(seen: Observed, reason: Reason, message: str, now: datetime) -> Result:

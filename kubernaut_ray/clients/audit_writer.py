@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import random
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,11 +24,11 @@ import aiohttp
 import orjson
 import structlog
 
+from kubernaut_ray.clients.spool import SUFFIX, Segment
 from kubernaut_ray.contracts.audit import AuditBatchResult, AuditEvent
 from kubernaut_ray.errors import KubernautError, Permanent, Retryable
 
 BATCH_PATH = "/api/v1/audit/events/batch"
-SUFFIX = ".jsonl"
 MAX_BATCH_BYTES = 1 << 20
 """A batch is at most this big, so that it fits the server's body limit whatever the events hold."""
 SEGMENT_BYTES = 16 << 20
@@ -54,75 +51,6 @@ class AuditCounts:
 
 
 @dataclass(slots=True)
-class _Segment:
-    """One locked spool file: bytes before ``sent`` are stored by Data Storage, ``size`` is how much was written."""
-
-    path: Path
-    fd: int
-    sent: int = 0
-    size: int = 0
-
-    @classmethod
-    def create(cls, directory: Path, component: str) -> _Segment:
-        """Make a new file, locked before it gets a name that an adopter looks at."""
-        path = directory / f"{component}-{uuid.uuid4().hex}{SUFFIX}"
-        hidden = path.with_suffix(".new")
-        fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_RDWR, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        hidden.rename(path)
-        return cls(path, fd)
-
-    @classmethod
-    def adopt(cls, path: Path) -> _Segment | None:
-        """Take the file of a dead process; ``None`` when its owner lives or somebody else has finished it."""
-        try:
-            fd = os.open(path, os.O_APPEND | os.O_RDWR)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        stat = os.fstat(fd)
-        if stat.st_nlink == 0:
-            os.close(fd)
-            return None
-        return cls(path, fd, size=stat.st_size)
-
-    def append(self, line: bytes) -> None:
-        """Write one whole line or nothing. Raises ``OSError``."""
-        try:
-            written = os.write(self.fd, line)
-        except OSError:
-            os.ftruncate(self.fd, self.size)
-            raise
-        if written != len(line):
-            os.ftruncate(self.fd, self.size)
-            raise OSError(28, f"wrote {written} of {len(line)} bytes to {self.path}")
-        self.size += written
-
-    def read_lines(self, limit: int) -> list[bytes]:
-        """Return the next whole lines, at most ``limit`` and about ``MAX_BATCH_BYTES``; always one when there is one."""
-        window = MAX_BATCH_BYTES
-        while True:
-            chunk = os.pread(self.fd, min(window, self.size - self.sent), self.sent)
-            end = chunk.rfind(b"\n")
-            if end >= 0:
-                return [line + b"\n" for line in chunk[:end].split(b"\n")[:limit]]
-            if len(chunk) < window:
-                return []
-            window *= 4
-
-    def release(self) -> None:
-        os.close(self.fd)
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-        os.close(self.fd)
-
-
-@dataclass(slots=True)
 class AuditWriter:
     """Writes audit events for one component of one process. ``base_url`` is Data Storage's, with its prefix.
 
@@ -140,8 +68,8 @@ class AuditWriter:
     request_timeout: float = 30.0
     close_timeout: float = 30.0
     retry_max: float = 5.0
-    _segments: deque[_Segment] = field(default_factory=deque, init=False)
-    _current: _Segment | None = field(default=None, init=False)
+    _segments: deque[Segment] = field(default_factory=deque, init=False)
+    _current: Segment | None = field(default=None, init=False)
     _counts: AuditCounts = field(default=AuditCounts(), init=False)
     _session: aiohttp.ClientSession | None = field(default=None, init=False)
     _sender: asyncio.Task[None] | None = field(default=None, init=False)
@@ -212,13 +140,13 @@ class AuditWriter:
         self._current = self._sender = self._session = None
 
     def _open_segment(self) -> None:
-        self._current = _Segment.create(self.spool_dir, self.component)
+        self._current = Segment.create(self.spool_dir, self.component)
         self._segments.append(self._current)
 
     def _adopt(self) -> None:
         mine = {segment.path for segment in self._segments}
         for path in sorted(self.spool_dir.glob(f"*{SUFFIX}")):
-            segment = None if path in mine else _Segment.adopt(path)
+            segment = None if path in mine else Segment.adopt(path)
             if segment is not None:
                 self._segments.appendleft(segment)
                 self._counts = replace(self._counts, adopted=self._counts.adopted + 1)
@@ -254,22 +182,20 @@ class AuditWriter:
     async def _deliver_all(self) -> None:
         while self._segments:
             segment = self._segments[0]
-            lines = segment.read_lines(self.batch_size)
+            lines = segment.read_lines(self.batch_size, MAX_BATCH_BYTES)
             if lines:
                 await self._deliver(segment, lines)
             elif segment is self._current:
-                if segment.size:
-                    os.ftruncate(segment.fd, 0)
-                    segment.sent = segment.size = 0
+                segment.clear()
                 break
             else:
                 if segment.sent < segment.size:
-                    self._reject(os.pread(segment.fd, segment.size - segment.sent, segment.sent), "torn line")
+                    self._reject(segment.rest(), "torn line")
                 self._segments.popleft()
                 segment.remove()
         self._idle.set()
 
-    async def _deliver(self, segment: _Segment, lines: Sequence[bytes]) -> None:
+    async def _deliver(self, segment: Segment, lines: Sequence[bytes]) -> None:
         """Send these lines; when they are refused, halve until the refused event stands alone and set it aside."""
         try:
             result = await self._post(lines)

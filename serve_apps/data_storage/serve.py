@@ -16,8 +16,9 @@ from fastapi import FastAPI
 from ray import serve
 from starlette.types import ASGIApp
 
-from catalog.client import ACTOR_NAMESPACE, OWNER_ACTOR, Catalog
+from catalog.client import Catalog
 from catalog.embed import embedder_for
+from kubernaut_ray import names
 from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube.client import KubeClient
@@ -46,7 +47,7 @@ class ActorTransport:
     async def _ask(self, name: str, *args: Any) -> Any:
         try:
             if self._handle is None:
-                self._handle = ray.get_actor(OWNER_ACTOR, namespace=ACTOR_NAMESPACE)
+                self._handle = ray.get_actor(names.CATALOG_OWNER_ACTOR, namespace=names.RAY_NAMESPACE)
             async with asyncio.timeout(CALL_TIMEOUT):
                 return await getattr(self._handle, name).remote(*args)
         except (ValueError, TimeoutError, ray.exceptions.RayError) as error:

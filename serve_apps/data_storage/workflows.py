@@ -47,10 +47,12 @@ async def search(asked: SearchRequest, deps: Given, x_catalog_version: Annotated
 @router.post("", response_model=Workflow, status_code=201)
 async def register(asked: RegisterWorkflow, request: Request, deps: Given) -> Response:
     """Register a bundle: 201 for a new version, 200 for one registered before, 409 for other content under its version."""
-    by = asked.registered_by or user_of(request).username
-    workflow, created = await deps.catalog.register(asked.model_copy(update={"registered_by": by}))
+    # Who did it is who the token says; ``registered_by`` is only what the caller calls it.
+    by = user_of(request).username
+    workflow, created = await deps.catalog.register(asked)
     if created:
-        await deps.audit.record(_changed(deps, "datastorage.workflow.created", workflow, by))
+        fact = _changed(deps, "datastorage.workflow.created", workflow, by, registered_by=asked.registered_by)
+        await deps.audit.record(fact)
     headers = {
         VERSION_HEADER: str(deps.catalog.version),
         "Location": f"{request.scope.get('root_path', '')}{router.prefix}/{workflow.workflow_id}",
@@ -99,7 +101,7 @@ async def _patch(workflow_id: str, change: WorkflowPatch, request: Request, deps
     return Response(workflow.model_dump_json(exclude_none=True), headers=headers, media_type=JSON)
 
 
-def _changed(deps: Deps, event_type: str, workflow: Workflow, by: str) -> AuditEvent:
+def _changed(deps: Deps, event_type: str, workflow: Workflow, by: str, **more: str) -> AuditEvent:
     return AuditEvent.fact(
         event_type,
         correlation_id=workflow.workflow_id,
@@ -116,6 +118,7 @@ def _changed(deps: Deps, event_type: str, workflow: Workflow, by: str) -> AuditE
             "container_image": workflow.pinned_image,
             "status": workflow.status.value,
             "reason": workflow.disabled_reason,
+            **more,
         },
     )
 

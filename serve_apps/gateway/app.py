@@ -35,7 +35,7 @@ from serve_apps.http import Gate, Problem, Rule, install
 
 SERVICE = "gateway"
 READ_SECONDS = 30.0
-DRAIN_SECONDS = 30.0
+DRAIN_SECONDS = 20.0
 RULES = (Rule("POST", PREFIX, "create", "signals"),)
 
 log = structlog.get_logger(__name__)

@@ -34,7 +34,9 @@ class Host:
         wiring = Wiring.parse(args)
         settings = wiring.settings
         client = await KubeClient.connect(wiring.kubeconfig, timeout=settings.gateway.kubernetes_timeout)
-        audit = AuditWriter(wiring.endpoints.data_storage, wiring.token, settings.data_dir / "audit-spool", SERVICE)
+        spool = settings.data_dir / "audit-spool"
+        # Data Storage often ends together with us; what it did not take stays in the spool and is delivered later.
+        audit = AuditWriter(wiring.endpoints.data_storage, wiring.token, spool, SERVICE, close_timeout=3)
         await audit.start()
 
         async def close() -> None:

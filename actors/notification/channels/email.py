@@ -111,8 +111,8 @@ def _sorted(where: str, error: aiosmtplib.SMTPException) -> Retryable | Permanen
     if isinstance(error, aiosmtplib.SMTPResponseException):
         told = f"{where}: SMTP {error.code} ({type(error).__name__})"
         return Permanent(told, reason="Refused") if error.code >= 500 else Retryable(told)
-    if isinstance(error, aiosmtplib.SMTPNotSupported):
-        return Permanent(f"{where}: the server does not support STARTTLS or login", reason="TLS")
     if isinstance(error.__cause__, ssl.SSLError):
         return Permanent(f"{where}: the TLS certificate was not accepted", reason="TLS")
-    return Retryable(f"{where}: {type(error).__name__}")
+    if isinstance(error, ConnectionError | TimeoutError):
+        return Retryable(f"{where}: {type(error).__name__}")
+    return Permanent(f"{where}: the server does not support STARTTLS, or not this login", reason="TLS")

@@ -5,6 +5,7 @@ Redirects are not followed: a POST that is redirected turns into a GET that deli
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +35,6 @@ class Post:
     url: str
     body: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
-    auth: aiohttp.BasicAuth | None = None
     proxy: str | None = None
     tls: ssl.SSLContext | bool = True
     secrets: tuple[str, ...] = ()
@@ -48,7 +48,6 @@ async def post(surroundings: Surroundings, request: Post) -> None:
             request.url,
             data=orjson.dumps(request.body),
             headers={"Content-Type": "application/json", **request.headers},
-            auth=request.auth,
             proxy=request.proxy,
             ssl=request.tls,
             allow_redirects=False,
@@ -68,20 +67,17 @@ async def post(surroundings: Surroundings, request: Post) -> None:
         raise Retryable(f"{where}: {type(error).__name__}") from None
 
 
-def authorization(
-    what: str, config: HttpConfig, credentials: Credentials
-) -> tuple[dict[str, str], aiohttp.BasicAuth | None]:
-    """Return the headers and basic authentication that ``http_config`` asks for."""
-    token = credentials.read(what, config.bearer_token, config.bearer_token_file)
-    scheme = "Bearer"
-    if config.authorization is not None:
-        token = credentials.read(what, config.authorization.credentials, config.authorization.credentials_file)
-        scheme = config.authorization.type
-    basic = None
+def authorization(what: str, config: HttpConfig, credentials: Credentials) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the header that ``http_config`` asks for, and the secrets in it."""
     if config.basic_auth is not None:
         password = credentials.read(what, config.basic_auth.password, config.basic_auth.password_file)
-        basic = aiohttp.BasicAuth(config.basic_auth.username, password)
-    return ({"Authorization": f"{scheme} {token}"} if token else {}), basic
+        encoded = base64.b64encode(f"{config.basic_auth.username}:{password}".encode()).decode()
+        return {"Authorization": f"Basic {encoded}"}, (password, encoded)
+    scheme, token = "Bearer", credentials.read(what, config.bearer_token, config.bearer_token_file)
+    if config.authorization is not None:
+        scheme = config.authorization.type
+        token = credentials.read(what, config.authorization.credentials, config.authorization.credentials_file)
+    return ({"Authorization": f"{scheme} {token}"}, (token,)) if token else ({}, ())
 
 
 def tls(what: str, config: HttpConfig) -> ssl.SSLContext | bool:
@@ -105,17 +101,15 @@ def prepared(
     headers: Mapping[str, str],
 ) -> Post:
     """Build the request that ``http_config`` describes."""
-    auth_headers, basic = authorization(what, config, credentials)
-    secrets = (url, *(header.partition(" ")[2] for header in auth_headers.values()), basic.password if basic else "")
+    authorized, secrets = authorization(what, config, credentials)
     return Post(
         what,
         url,
         body,
-        headers={**headers, **auth_headers},
-        auth=basic,
+        headers={**headers, **authorized},
         proxy=config.proxy_url,
         tls=tls(what, config),
-        secrets=tuple(secret for secret in secrets if secret),
+        secrets=tuple(secret for secret in (url, *secrets) if secret),
     )
 
 

@@ -123,9 +123,10 @@ class Authenticator:
     def issue(self, account: Account, audiences: Sequence[str], seconds: int) -> tuple[str, float]:
         """Sign a token for an account. Returns it and when it expires (Unix time)."""
         now = int(time.time())
+        expires = now + seconds
         claims = {
             "aud": list(audiences) or [AUDIENCE],
-            "exp": now + seconds,
+            "exp": expires,
             "iat": now,
             "nbf": now,
             "iss": ISSUER,
@@ -139,7 +140,7 @@ class Authenticator:
         signed = _HEADER + b"." + _encoded(orjson.dumps(claims))
         r, s = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA256())))
         signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-        return (signed + b"." + _encoded(signature)).decode(), float(claims["exp"])
+        return (signed + b"." + _encoded(signature)).decode(), float(expires)
 
     def _claims(self, token: str) -> dict[str, Any] | None:
         """Return the claims of a token that we signed and that has not expired."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kubernaut_ray.kube.embedded import meta
+from kubernaut_ray.kube.embedded import meta, quantity
 from kubernaut_ray.kube.embedded.columns import at
 from kubernaut_ray.kube.embedded.status import (
     Cause,
@@ -82,10 +82,11 @@ def _container(container: Obj, where: str, volumes: set[Any]) -> list[Cause]:
             causes.append(
                 Cause(f"{where}.volumeMounts[{i}].name", "FieldValueNotFound", f'Not found: "{mount.get("name")}"')
             )
-    requests, limits = at(container, "resources", "requests", missing={}), at(container, "resources", "limits", missing={})
+    requests, limits = (
+        at(container, "resources", "requests", missing={}),
+        at(container, "resources", "limits", missing={}),
+    )
     for name, wanted in requests.items():
-        from kubernaut_ray.kube.embedded import quantity
-
         if name in limits and quantity.parse(wanted) > quantity.parse(limits[name]):
             causes.append(
                 invalid_value(f"{where}.resources.requests", wanted, f"must be less than or equal to {name} limit of {limits[name]}")
@@ -118,7 +119,9 @@ def _pod(pod: Obj, old: Obj | None) -> list[Cause]:
     return causes
 
 
-def _workload(*, frozen: tuple[str, ...] = ("selector",), restart: tuple[str, ...] = ("Always",)) -> Callable[[Obj, Obj | None], list[Cause]]:
+def _workload(
+    *, frozen: tuple[str, ...] = ("selector",), restart: tuple[str, ...] = ("Always",)
+) -> Callable[[Obj, Obj | None], list[Cause]]:
     def check(obj: Obj, old: Obj | None) -> list[Cause]:
         spec = obj.get("spec")
         if not isinstance(spec, Mapping):
@@ -159,7 +162,11 @@ def _data(obj: Obj, old: Obj | None) -> list[Cause]:
             size += len(value)
     if size > DATA_LIMIT * (4 / 3 if obj.get("kind") == "Secret" else 1):
         causes.append(Cause("data", "FieldValueTooLong", f"Too long: may not be more than {DATA_LIMIT} bytes"))
-    if old is not None and old.get("immutable") and any(obj.get(f) != old.get(f) for f in ("data", "binaryData", "immutable")):
+    if (
+        old is not None
+        and old.get("immutable")
+        and any(obj.get(f) != old.get(f) for f in ("data", "binaryData", "immutable"))
+    ):
         causes.append(field_forbidden("data", "field is immutable when `immutable` is set"))
     if obj.get("kind") == "Secret" and old is not None and obj.get("type") != old.get("type"):
         causes.append(invalid_value("type", obj.get("type"), "field is immutable"))
@@ -177,7 +184,9 @@ def _service(obj: Obj, old: Obj | None) -> list[Cause]:
         causes.append(required("spec.ports"))
     for i, port in enumerate(ports):
         if not 0 < port.get("port", 0) < 65536:
-            causes.append(invalid_value(f"spec.ports[{i}].port", port.get("port"), "must be between 1 and 65535, inclusive"))
+            causes.append(
+                invalid_value(f"spec.ports[{i}].port", port.get("port"), "must be between 1 and 65535, inclusive")
+            )
         if len(ports) > 1 and not port.get("name"):
             causes.append(required(f"spec.ports[{i}].name"))
     before = at(old, "spec", "clusterIP")
@@ -188,10 +197,7 @@ def _service(obj: Obj, old: Obj | None) -> list[Cause]:
 
 def _hpa(obj: Obj, old: Obj | None) -> list[Cause]:  # noqa: ARG001
     spec = obj.get("spec") or {}
-    causes: list[Cause] = []
-    for field in ("kind", "name"):
-        if not at(spec, "scaleTargetRef", field):
-            causes.append(required(f"spec.scaleTargetRef.{field}"))
+    causes = [required(f"spec.scaleTargetRef.{f}") for f in ("kind", "name") if not at(spec, "scaleTargetRef", f)]
     low, high = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
     if low < 1:
         causes.append(invalid_value("spec.minReplicas", low, "must be greater than or equal to 1"))
@@ -210,7 +216,9 @@ def _pdb(obj: Obj, old: Obj | None) -> list[Cause]:  # noqa: ARG001
     for field in ("minAvailable", "maxUnavailable"):
         value = spec.get(field)
         if (isinstance(value, int) and value < 0) or (isinstance(value, str) and not re.match(r"^\d+%$", value)):
-            causes.append(invalid_value(f"spec.{field}", value, "must be a whole number or a percentage (e.g '1' or '15%')"))
+            causes.append(
+                invalid_value(f"spec.{field}", value, "must be a whole number or a percentage (e.g '1' or '15%')")
+            )
     return causes
 
 
@@ -256,9 +264,13 @@ def _lease(obj: Obj, old: Obj | None) -> list[Cause]:  # noqa: ARG001
     spec = obj.get("spec") or {}
     causes = []
     if spec.get("leaseDurationSeconds") is not None and spec["leaseDurationSeconds"] <= 0:
-        causes.append(invalid_value("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0"))
+        causes.append(
+            invalid_value("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0")
+        )
     if spec.get("leaseTransitions") is not None and spec["leaseTransitions"] < 0:
-        causes.append(invalid_value("spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0"))
+        causes.append(
+            invalid_value("spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0")
+        )
     return causes
 
 

@@ -78,7 +78,13 @@ def quality_of_service(spec: Obj) -> str:
 def _pod(pod: Obj, old: Obj | None) -> None:
     spec = pod["spec"]
     if old is None:
-        _set(spec, serviceAccountName="default", enableServiceLinks=True, preemptionPolicy="PreemptLowerPriority", priority=0)
+        _set(
+            spec,
+            serviceAccountName="default",
+            enableServiceLinks=True,
+            preemptionPolicy="PreemptLowerPriority",
+            priority=0,
+        )
     pod_spec(spec)
     if old is None:
         pod["status"] = {"phase": "Pending", "qosClass": quality_of_service(spec)}

@@ -77,19 +77,22 @@ class BuiltinRules:
     def _schema(self) -> Node | None:
         return None if self._kind in _OPAQUE else _node(self._name)
 
+    def canonical(self, obj: Obj) -> None:
+        node = self._schema
+        if node is not None:
+            structural.drop_nulls(node, obj)
+            _coerce_quantities(node, obj)
+
     def prune(self, obj: Obj) -> list[str]:
         node = self._schema
         if node is None:
             return []
-        structural.drop_nulls(node, obj)
         return structural.prune(node, obj, "", root=True)
 
     def default(self, obj: Obj, old: Obj | None) -> None:
         node = self._schema
-        if node is not None:
-            _coerce_quantities(node, obj)
-            if structural.validate(node, obj, "", None, skip=("apiVersion", "kind", "metadata")):
-                return  # problems() tells; defaults would trip over values of the wrong type
+        if node is not None and structural.validate(node, obj, "", None, skip=("apiVersion", "kind", "metadata")):
+            return  # problems() tells; defaults would trip over values of the wrong type
         if self._default is not None:
             self._default(obj, old)
 

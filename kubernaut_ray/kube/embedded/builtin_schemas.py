@@ -86,11 +86,7 @@ def _described(schema: Obj) -> Obj:
 
 
 def _definition(schema: Obj, model: str) -> Obj:
-    required = [
-        r
-        for r in schema.get("required", ())
-        if not _OBSERVED.search(model) and (model, r) not in _LENIENT
-    ]
+    required = [r for r in schema.get("required", ()) if not _OBSERVED.search(model) and (model, r) not in _LENIENT]
     text = str(schema.get("description", "")).split("\n\nAttributes:")[0].strip()
     made: Obj = {"type": "object", "description": text}
     if "properties" in schema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubernaut_ray.kube.embedded import columns
 from kubernaut_ray.kube.embedded.builtin_rules import BuiltinRules
-from kubernaut_ray.kube.embedded.kinds import Column, Kind, Scale
+from kubernaut_ray.kube.embedded.kinds import ALL_VERBS, Column, Kind, Scale
 
 _REVIEW = ("create",)
 
@@ -24,11 +24,11 @@ def _kind(
     subresources: tuple[str, ...] = (),
     selectable: tuple[str, ...] = (),
     generation: bool = False,
-    verbs: tuple[str, ...] | None = None,
+    verbs: tuple[str, ...] = ALL_VERBS,
     dns_label: bool = False,
     loose_name: bool = False,
 ) -> Kind:
-    made = Kind(
+    return Kind(
         group=group,
         version=version,
         plural=plural,
@@ -46,17 +46,15 @@ def _kind(
         generation=generation,
         dns_label=dns_label,
         loose_name=loose_name,
+        verbs=verbs,
     )
-    return made if verbs is None else Kind(**{**_fields(made), "verbs": verbs})
 
 
-def _fields(kind: Kind) -> dict[str, object]:
-    return {name: getattr(kind, name) for name in Kind.__slots__}
-
-
-_EVENT_FIELDS = tuple(
-    f"involvedObject.{f}" for f in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-) + ("reason", "reportingComponent", "source", "type")
+_EVENT_FIELDS = (
+    "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+    "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
+    "reportingComponent", "source", "type",
+)  # fmt: skip
 _POD_FIELDS = (
     "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
     "status.phase", "status.podIP", "status.nominatedNodeName",

@@ -120,7 +120,11 @@ def _uses_old(tree: Tree) -> bool:
 
 def _field_name(escaped: str) -> str:
     """Undo the escaping of property names that CEL cannot spell."""
-    if escaped.startswith("__") and escaped.endswith("__") and escaped[2:-2] in syntax.RESERVED | {"true", "false", "null", "in"}:
+    if (
+        escaped.startswith("__")
+        and escaped.endswith("__")
+        and escaped[2:-2] in syntax.RESERVED | {"true", "false", "null", "in"}
+    ):
         return escaped[2:-2]
     for written, meant in (("__dot__", "."), ("__dash__", "-"), ("__slash__", "/"), ("__underscores__", "__")):
         escaped = escaped.replace(written, meant)

@@ -22,10 +22,13 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-RESERVED = frozenset(
-    "as break const continue else for function if import let loop package namespace return var void while".split()
-)
-_MAX_DEPTH = 100
+RESERVED = frozenset({
+    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace",
+    "return", "var", "void", "while",
+})  # fmt: skip
+_MAX_DEPTH = 40
+_MAX_STEPS = 200
+"""Operators and member accesses in one expression; like the depth, it bounds the stack that evaluation needs."""
 
 
 class CelError(ValueError):
@@ -141,12 +144,18 @@ class _Parser:
         self._tokens = _tokens(text)
         self._at = 0
         self._depth = 0
+        self._steps = 0
 
     def parse(self) -> Tree:
         tree = self._expression()
         if self._at < len(self._tokens):
             raise CelError(f"unexpected {self._tokens[self._at][1]!r} after the expression")
         return tree
+
+    def _count_step(self) -> None:
+        self._steps += 1
+        if self._steps > _MAX_STEPS:
+            raise CelError(f"the expression is too long (more than {_MAX_STEPS} steps)")
 
     def _peek(self) -> tuple[str, Any]:
         return self._tokens[self._at] if self._at < len(self._tokens) else ("end", "")
@@ -179,6 +188,7 @@ class _Parser:
         left = self._binary(level + 1)
         while (found := self._peek())[1] in _LEVELS[level] and found[0] in ("op", "name"):
             self._at += 1
+            self._count_step()
             left = Binary(str(found[1]), left, self._binary(level + 1))
         return left
 
@@ -196,6 +206,7 @@ class _Parser:
     def _member(self) -> Tree:
         tree = self._primary()
         while True:
+            self._count_step()
             if self._take("."):
                 kind, name = self._peek()
                 if kind != "name":

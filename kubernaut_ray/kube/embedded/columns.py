@@ -189,8 +189,10 @@ DAEMON_SET = (
     _number("Available", "status", "numberAvailable"),
     Column(
         "Node Selector",
-        lambda o: ",".join(f"{k}={v}" for k, v in at(o, "spec", "template", "spec", "nodeSelector", missing={}).items())
-        or NONE,
+        lambda o: (
+            ",".join(f"{k}={v}" for k, v in at(o, "spec", "template", "spec", "nodeSelector", missing={}).items())
+            or NONE
+        ),
     ),
     _AGE,
     *_WORKLOAD_WIDE,
@@ -239,7 +241,9 @@ def _node_status(node: Obj) -> str:
 
 def _node_roles(node: Obj) -> str:
     prefix = "node-role.kubernetes.io/"
-    return ",".join(sorted(k[len(prefix) :] for k in node["metadata"].get("labels", {}) if k.startswith(prefix))) or NONE
+    return (
+        ",".join(sorted(k[len(prefix) :] for k in node["metadata"].get("labels", {}) if k.startswith(prefix))) or NONE
+    )
 
 
 def _node_address(type_: str) -> Column:
@@ -290,7 +294,9 @@ EVENT = (
     Column("Reason", lambda o: o.get("reason", "")),
     Column(
         "Object",
-        lambda o: f"{str(at(o, 'involvedObject', 'kind', missing='')).lower()}/{at(o, 'involvedObject', 'name', missing='')}",
+        lambda o: (
+            f"{str(at(o, 'involvedObject', 'kind', missing='')).lower()}/{at(o, 'involvedObject', 'name', missing='')}"
+        ),
     ),
     Column("Subobject", lambda o: at(o, "involvedObject", "fieldPath", missing=""), priority=1),
     Column(
@@ -391,7 +397,7 @@ NETWORK_POLICY = (
     _AGE,
 )
 LEASE = (_NAME, _text("Holder", "spec", "holderIdentity", missing=""), _AGE)
-CREATED_AT = (_NAME, Column("Created At", lambda o: o["metadata"].get("creationTimestamp"), "date"))
+CREATED_AT = (_NAME, Column("Created At", lambda o: o["metadata"].get("creationTimestamp")))
 BINDING = (
     _NAME,
     Column("Role", lambda o: f"{at(o, 'roleRef', 'kind')}/{at(o, 'roleRef', 'name')}"),
@@ -409,7 +415,9 @@ BINDING = (
     Column(
         "ServiceAccounts",
         lambda o: ", ".join(
-            f"{s.get('namespace', '')}/{s['name']}" for s in o.get("subjects") or () if s.get("kind") == "ServiceAccount"
+            f"{s.get('namespace', '')}/{s['name']}"
+            for s in o.get("subjects") or ()
+            if s.get("kind") == "ServiceAccount"
         ),
         priority=1,
     ),

@@ -19,6 +19,10 @@ from kubernaut_ray.kube.embedded.status import Cause, Obj, field_forbidden, inva
 
 _VERSION = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 _COLUMN_TYPES = ("string", "integer", "number", "boolean", "date")
+_METADATA_LISTS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("metadata", "ownerReferences"): ("uid",),
+    ("metadata", "finalizers"): (),
+}
 _AGE = Column(
     "Age",
     lambda obj: obj["metadata"].get("creationTimestamp"),
@@ -34,11 +38,13 @@ class CustomRules:
         self._schema = schema
         self.node: Node = structural.compiled(schema)
 
+    def canonical(self, obj: Obj) -> None:
+        structural.drop_nulls(self.node, obj)
+
     def prune(self, obj: Obj) -> list[str]:
         return structural.prune(self.node, obj, "", root=True)
 
     def default(self, obj: Obj, old: Obj | None) -> None:  # noqa: ARG002
-        structural.drop_nulls(self.node, obj)
         structural.apply_defaults(self.node, obj)
 
     def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
@@ -50,7 +56,7 @@ class CustomRules:
 
     def list_keys(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         if path[:1] == ("metadata",):
-            return {("metadata", "ownerReferences"): ("uid",), ("metadata", "finalizers"): ()}.get(path)
+            return _METADATA_LISTS.get(path)
         node: Node | None = self.node
         for name in path:
             if node is not None and node.type == "array":
@@ -63,7 +69,10 @@ class CustomRules:
     def openapi(self) -> Obj:
         properties = {
             **(self._schema.get("properties") or {}),
-            "apiVersion": {"type": "string", "description": "The versioned schema of this representation of an object."},
+            "apiVersion": {
+                "type": "string",
+                "description": "The versioned schema of this representation of an object.",
+            },
             "kind": {"type": "string", "description": "The REST resource this object represents."},
             "metadata": {
                 "allOf": [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}],
@@ -93,13 +102,15 @@ def problems(crd: Obj, old: Obj | None, registry: Registry) -> list[Cause]:
     causes += [required(f"spec.names.{k}") for k in ("plural", "kind") if not names.get(k)]
     if crd["metadata"].get("name") != f"{plural}.{group}":
         causes.append(
-            invalid_value("metadata.name", crd["metadata"].get("name"), "must be spec.names.plural+\".\"+spec.group")
+            invalid_value("metadata.name", crd["metadata"].get("name"), 'must be spec.names.plural+"."+spec.group')
         )
     if spec.get("scope") not in ("Namespaced", "Cluster"):
         causes.append(unsupported("spec.scope", spec.get("scope"), ("Cluster", "Namespaced")))
     conversion = spec.get("conversion") or {}
     if conversion.get("strategy", "None") != "None":
-        causes.append(field_forbidden("spec.conversion.strategy", "conversion webhooks are not supported by this server"))
+        causes.append(
+            field_forbidden("spec.conversion.strategy", "conversion webhooks are not supported by this server")
+        )
     if spec.get("preserveUnknownFields"):
         causes.append(invalid_value("spec.preserveUnknownFields", True, "must be false in order to use v1"))
     if old is not None and not causes:
@@ -120,11 +131,11 @@ def problems(crd: Obj, old: Obj | None, registry: Registry) -> list[Cause]:
 
 def _name_problems(group: str, plural: str, names: Mapping[str, Any], registry: Registry) -> list[Cause]:
     """Names must not be taken by another resource of the group."""
-    causes = []
-    for kind in registry.kinds():
-        if kind.group == group and kind.plural != plural and kind.kind == names.get("kind"):
-            causes.append(invalid_value("spec.names.kind", kind.kind, f"is already used by {kind.qualified}"))
-    return causes
+    return [
+        invalid_value("spec.names.kind", kind.kind, f"is already used by {kind.qualified}")
+        for kind in registry.kinds()
+        if kind.group == group and kind.plural != plural and kind.kind == names.get("kind")
+    ]
 
 
 def _version_problems(version: Mapping[str, Any], path: str) -> list[Cause]:
@@ -150,7 +161,11 @@ def _version_problems(version: Mapping[str, Any], path: str) -> list[Cause]:
         causes += _path_problems(column.get("jsonPath"), f"{place}.jsonPath")
     fields = version.get("selectableFields") or ()
     if len(fields) > 8:
-        causes.append(Cause(f"{path}.selectableFields", "FieldValueTooMany", f"Too many: {len(fields)}: must have at most 8 items"))
+        causes.append(
+            Cause(
+                f"{path}.selectableFields", "FieldValueTooMany", f"Too many: {len(fields)}: must have at most 8 items"
+            )
+        )
     for i, selectable in enumerate(fields):
         causes += _path_problems(selectable.get("jsonPath"), f"{path}.selectableFields[{i}].jsonPath")
     return causes
@@ -216,9 +231,7 @@ def kinds_of(crd: Obj) -> list[Kind]:
                 status=(version.get("subresources") or {}).get("status") is not None,
                 scale=_scale(version),
                 columns=columns or (_AGE,),
-                selectable=tuple(
-                    f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or ()
-                ),
+                selectable=tuple(f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or ()),
                 strategic=False,
                 storage=f"{names['plural']}.{spec['group']}",
                 description=schema.get("description", ""),

@@ -125,13 +125,16 @@ class Hub:
         for subscription in tuple(self._subscriptions.get(event.resource, ())):
             subscription.offer(event)
 
-    def subscribe(self, resource: str, since: int, keep: Filter) -> Subscription:
-        """Start a subscription for everything after ``since``. Raises 410 when the ring does not reach back that far."""
+    def subscribe(self, resource: str, since: int, keep: Filter, *, replay: bool = True) -> Subscription:
+        """Start a subscription for everything after ``since``. Raises 410 when the ring does not reach back that far.
+
+        Without ``replay`` the caller already holds everything up to ``since``, which is not older than the ring's end.
+        """
         floor = self._floor.get(resource, self._start)
-        if since < floor:
+        if replay and since < floor:
             raise expired(f"too old resource version: {since} ({floor})")
         subscription = Subscription(keep, since)
-        for event in self._rings.get(resource, ()):
+        for event in self._rings.get(resource, ()) if replay else ():
             subscription.offer(event)
         self._subscriptions.setdefault(resource, set()).add(subscription)
         return subscription

@@ -45,6 +45,10 @@ class ListTypes(Protocol):
 class Rules(Protocol):
     """What is particular to a kind."""
 
+    def canonical(self, obj: Obj) -> None:
+        """Write values the way they are stored, in place, so that equal ones compare equal."""
+        ...
+
     def prune(self, obj: Obj) -> list[str]:
         """Drop unknown fields in place; return their paths."""
         ...

@@ -18,8 +18,17 @@ _QUALIFIED = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
 _LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 ANNOTATIONS_LIMIT = 262_144
+_EMPTY: tuple[Any, ...] = (None, "", {}, [])
+"""Values that the wire form of metadata leaves out."""
 
-_SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
+_SERVER_OWNED = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "selfLink",
+)
 
 
 def now_text() -> str:
@@ -34,13 +43,13 @@ def generated(prefix: str) -> str:
 
 def new_metadata(given: Obj) -> Obj:
     """Return the metadata of a new object: the client's, with what the server owns set anew."""
-    kept = {k: v for k, v in given.items() if k not in _SERVER_OWNED and k != "resourceVersion" and v is not None}
+    kept = {k: v for k, v in given.items() if k not in (*_SERVER_OWNED, "resourceVersion") and v not in _EMPTY}
     return {**kept, "uid": str(uuid.uuid4()), "creationTimestamp": now_text()}
 
 
 def carried_metadata(given: Obj, old: Obj) -> Obj:
     """Return the metadata of a changed object: the client's, with what the server owns taken from the old one."""
-    kept = {k: v for k, v in given.items() if k not in _SERVER_OWNED and v is not None}
+    kept = {k: v for k, v in given.items() if k not in _SERVER_OWNED and (v not in _EMPTY or k == "managedFields")}
     owned = {k: old[k] for k in _SERVER_OWNED if k in old}
     return {**kept, **owned, "name": old["name"], **({"namespace": old["namespace"]} if "namespace" in old else {})}
 
@@ -130,7 +139,9 @@ def problems(kind: Kind, metadata: Obj) -> list[Cause]:
             causes.append(invalid_value("metadata.annotations", key, why))
     if sum(len(k) + len(v.encode()) for k, v in annotations.items()) > ANNOTATIONS_LIMIT:
         causes.append(
-            Cause("metadata.annotations", "FieldValueTooLong", f"Too long: may not be more than {ANNOTATIONS_LIMIT} bytes")
+            Cause(
+                "metadata.annotations", "FieldValueTooLong", f"Too long: may not be more than {ANNOTATIONS_LIMIT} bytes"
+            )
         )
     for i, finalizer in enumerate(metadata.get("finalizers") or ()):
         if not isinstance(finalizer, str) or _qualified_problem(finalizer):
@@ -150,14 +161,14 @@ def _owner_problems(owners: Any) -> list[Cause]:
         if not isinstance(owner, Mapping):
             causes.append(invalid_value(path, owner, "must be an object"))
             continue
-        for key in ("apiVersion", "kind", "name", "uid"):
-            if not isinstance(owner.get(key), str) or not owner[key]:
-                causes.append(invalid_value(f"{path}.{key}", owner.get(key), "must not be empty"))
+        causes += [
+            invalid_value(f"{path}.{key}", owner.get(key), "must not be empty")
+            for key in ("apiVersion", "kind", "name", "uid")
+            if not isinstance(owner.get(key), str) or not owner[key]
+        ]
         controllers += owner.get("controller") is True
     if controllers > 1:
         causes.append(
-            invalid_value(
-                "metadata.ownerReferences", controllers, "Only one reference can have Controller set to true"
-            )
+            invalid_value("metadata.ownerReferences", controllers, "Only one reference can have Controller set to true")
         )
     return causes

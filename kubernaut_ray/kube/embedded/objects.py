@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubernaut_ray.kube.embedded import managed, meta, status
+import orjson
+
+from kubernaut_ray.kube.embedded import managed, meta, patches, status
 from kubernaut_ray.kube.embedded.hub import Entry
 from kubernaut_ray.kube.embedded.kinds import Kind
 from kubernaut_ray.kube.embedded.status import Cause, Obj
@@ -33,6 +35,8 @@ class Options:
     manager: str = ""
     field_validation: str = "Warn"
     force: bool = False
+    applying: bool = False
+    """The change comes from server-side apply, which has settled ownership itself."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -129,7 +133,7 @@ class Objects:
                 name,
                 f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: {old['metadata']['uid']}",
             )
-        obj = _combined(kind, old, wanted, subresource)
+        obj: Obj = patches.copied(_combined(kind, old, wanted, subresource))
         obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         self._finish(kind, obj, old, options, subresource)
         if kind.generation and _desired(kind, obj) != _desired(kind, old):
@@ -228,6 +232,7 @@ class Objects:
 
     def _finish(self, kind: Kind, obj: Obj, old: Obj | None, options: Options, subresource: str = "") -> None:
         """Prune, default, validate and note ownership, in place."""
+        kind.rules.canonical(obj)
         unknown = kind.rules.prune(obj)
         if unknown and options.field_validation != "Ignore":
             if options.field_validation == "Strict":
@@ -249,7 +254,8 @@ class Objects:
         causes += kind.rules.problems(obj, old)
         if causes:
             raise status.invalid(kind.kind, kind.group, obj["metadata"].get("name", ""), causes)
-        managed.note_update(kind, obj, old, options.manager, subresource)
+        if not options.applying:
+            managed.note_update(kind, obj, old, options.manager, subresource)
 
     def _namespace_accepts(self, kind: Kind, namespace: str, name: str) -> None:
         if not kind.namespaced:
@@ -309,6 +315,4 @@ def _desired(kind: Kind, obj: Obj) -> dict[str, Any]:
 
 
 def _unsaved(obj: Obj) -> Entry:
-    import orjson
-
     return Entry(obj, orjson.dumps(obj), int(obj["metadata"].get("resourceVersion") or 0))

@@ -47,7 +47,9 @@ def _lookup(document: Any, pointer: Sequence[str], path: str) -> Any:
         elif isinstance(value, list) and _index(part, len(value), path) < len(value):
             value = value[int(part)]
         else:
-            raise unprocessable(f"the server rejected our request due to an error in our request: {path} does not exist")
+            raise unprocessable(
+                f"the server rejected our request due to an error in our request: {path} does not exist"
+            )
     return value
 
 

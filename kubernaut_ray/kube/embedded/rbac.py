@@ -104,7 +104,9 @@ class Authorizer:
                 namespace = binding["metadata"].get("namespace")
                 if any(_is_subject(s, user, namespace or "") for s in binding.get("subjects") or ()):
                     source = f'{binding["kind"]} "{binding["metadata"]["name"]}" of {binding["roleRef"]["kind"]} "{binding["roleRef"]["name"]}"'
-                    found += [Granted(namespace, rule, source) for rule in self._role_rules(binding["roleRef"], namespace)]
+                    found += [
+                        Granted(namespace, rule, source) for rule in self._role_rules(binding["roleRef"], namespace)
+                    ]
         return found
 
     def _role_rules(self, ref: Obj, namespace: str | None) -> list[Obj]:
@@ -179,7 +181,19 @@ def bootstrap() -> list[Obj]:
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
         {"nonResourceURLs": ["*"], "verbs": ["*"]},
     ]
-    paths = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"]
+    paths = [
+        "/api",
+        "/api/*",
+        "/apis",
+        "/apis/*",
+        "/healthz",
+        "/livez",
+        "/openapi",
+        "/openapi/*",
+        "/readyz",
+        "/version",
+        "/version/",
+    ]
     own = [
         {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], "verbs": ["create"]},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},

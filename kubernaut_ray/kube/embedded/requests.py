@@ -168,7 +168,11 @@ class Request:
                 as_, group = given.get("as", ""), given.get("g", "")
                 if not as_:
                     return PLAIN
-                if (group, given.get("v")) in (("meta.k8s.io", "v1"), ("meta.k8s.io", "v1beta1"), ("apidiscovery.k8s.io", "v2")):
+                if (group, given.get("v")) in (
+                    ("meta.k8s.io", "v1"),
+                    ("meta.k8s.io", "v1beta1"),
+                    ("apidiscovery.k8s.io", "v2"),
+                ):
                     return Accepted(as_)
             elif media == "application/yaml" and "as" not in given:
                 return Accepted(yaml=True)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubernaut_ray.kube.embedded.cel import CelError, Rule
+from kubernaut_ray.kube.embedded.cel import Rule
+from kubernaut_ray.kube.embedded.cel_syntax import CelError
 from kubernaut_ray.kube.embedded.formats import FORMATS
 from kubernaut_ray.kube.embedded.patches import copied
 from kubernaut_ray.kube.embedded.status import Cause, Obj, invalid_value, required, unsupported
@@ -116,7 +117,9 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
         try:
             node.rules = (*node.rules, Rule.compiled(rule, schema))
         except CelError as error:
-            raise SchemaError(f"{where}.rule", f"{rule.get('rule')!r} cannot be evaluated by this server: {error}") from None
+            raise SchemaError(
+                f"{where}.rule", f"{rule.get('rule')!r} cannot be evaluated by this server: {error}"
+            ) from None
     if "default" in schema:
         node.default = schema["default"]
         value = copied(node.default)
@@ -137,7 +140,9 @@ def _compile_children(node: Node, schema: Mapping[str, Any], path: str, *, neste
     additional = schema.get("additionalProperties")
     if isinstance(additional, Mapping):
         if properties:
-            raise SchemaError(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive")
+            raise SchemaError(
+                f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive"
+            )
         node.additional = compiled(additional, f"{path}.additionalProperties", nested=nested)
     elif additional is not None:
         node.additional = bool(additional)
@@ -299,7 +304,9 @@ def _check_number(node: Node, value: float, path: str) -> list[Cause]:
     if (low := bounds.get("minimum")) is not None and (value < low or (value == low and "exclusiveMinimum" in bounds)):
         than = "greater than" if "exclusiveMinimum" in bounds else "greater than or equal to"
         causes.append(_wrong(path, value, f"should be {than} {low}"))
-    if (high := bounds.get("maximum")) is not None and (value > high or (value == high and "exclusiveMaximum" in bounds)):
+    if (high := bounds.get("maximum")) is not None and (
+        value > high or (value == high and "exclusiveMaximum" in bounds)
+    ):
         than = "less than" if "exclusiveMaximum" in bounds else "less than or equal to"
         causes.append(_wrong(path, value, f"should be {than} {high}"))
     if (step := bounds.get("multipleOf")) and value % step:
@@ -311,11 +318,8 @@ def _check_number(node: Node, value: float, path: str) -> list[Cause]:
 
 
 def _check_object(node: Node, value: Obj, path: str, old: Any, skip: tuple[str, ...]) -> list[Cause]:
-    causes = []
     before = old if isinstance(old, dict) else {}
-    for name in node.required:
-        if name not in value:
-            causes.append(required(_join(path, name)))
+    causes = [required(_join(path, name)) for name in node.required if name not in value]
     count = len(value)
     if (limit := node.bounds.get("maxProperties")) is not None and count > limit:
         causes.append(Cause(path, "FieldValueTooMany", f"Too many: {count}: must have at most {int(limit)} items"))

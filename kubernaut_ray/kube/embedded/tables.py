@@ -9,7 +9,9 @@ from kubernaut_ray.kube.embedded.columns import since
 from kubernaut_ray.kube.embedded.kinds import Column, Kind
 from kubernaut_ray.kube.embedded.status import Obj
 
-_NAME = Column("Name", lambda o: o["metadata"]["name"], format="name", description="Name must be unique within a namespace.")
+_NAME = Column(
+    "Name", lambda o: o["metadata"]["name"], format="name", description="Name must be unique within a namespace."
+)
 
 
 def columns_of(kind: Kind) -> tuple[Column, ...]:

@@ -228,7 +228,8 @@ def _unpack(blob: bytes, where: str) -> str:
         try:
             with tarfile.open(fileobj=io.BytesIO(blob), mode="r:") as archive:
                 member = next((m for m in archive if m.isfile()), None)
-                content = archive.extractfile(member).read() if member else b""  # type: ignore[union-attr]
+                file = archive.extractfile(member) if member else None
+                content = file.read() if file else b""
         except tarfile.ReadError:
             content = blob
         return content.decode()

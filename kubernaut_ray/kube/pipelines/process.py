@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,15 +127,16 @@ def kill_orphans(uid: str) -> int:
     return killed
 
 
-class _die_with:  # noqa: N801 used as a function between fork and exec
-    def __init__(self, parent: int) -> None:
-        self._parent = parent
+def _die_with(parent: int) -> Callable[[], None]:
+    """Return what a child does between fork and exec: tie its life to the parent's."""
 
-    def __call__(self) -> None:
+    def tie() -> None:
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != self._parent:
+            if os.getppid() != parent:
                 os._exit(137)
+
+    return tie
 
 
 async def _reap(process: asyncio.subprocess.Process) -> None:

@@ -102,7 +102,8 @@ def advance(run: Run, now: datetime) -> Advance:
     starting: list[PipelineTask] = []
 
     stop = _reason_to_stop(run, states, limits, now)
-    _walk(run.spec.tasks, states, skipped, starting, variables, stop)
+    broken = _broken_reference(run.spec, states, variables)
+    _walk(run.spec.tasks, states, skipped, starting, variables, stop or (Skip.STOPPING if broken else None))
     dag_over = all(states[t.name].over for t in run.spec.tasks)
     cancel = _to_cancel(run, states, limits, now)
 
@@ -121,6 +122,8 @@ def advance(run: Run, now: datetime) -> Advance:
             if states[t.name] is State.RUNNING and limits.finally_stop(run, finally_started or now, now)
         )
     status, reason, message = _condition(run, states, skipped, limits, now, over=dag_over)
+    if status is not None and broken:
+        status, reason, message = False, Reason.INVALID_RESULT_REFERENCE, broken
     return Advance(
         status,
         reason,
@@ -200,6 +203,22 @@ def _reason_to_stop(run: Run, states: Mapping[str, State], limits: _Limits, now:
         for t in run.spec.tasks
     )
     return Skip.STOPPING if failed else None
+
+
+def _broken_reference(spec: PipelineSpec, states: Mapping[str, State], variables: Mapping[str, ParamValue]) -> str:
+    """Say which task needs a result that its producer should have written and did not; empty when all is well.
+
+    Skipping the task instead would let a run succeed without, say, its verification.
+    """
+    for task in spec.tasks:
+        for producer, name in sorted(dependencies(task).results):
+            written = f"tasks.{producer}.results.{name.partition('.')[0]}" in variables
+            if states[producer] is State.SUCCEEDED and not written:
+                return (
+                    f'invalid result reference in pipeline task "{task.name}": '
+                    f'could not find result with name "{name}" for task "{producer}"'
+                )
+    return ""
 
 
 def _walk(

@@ -21,6 +21,8 @@ from serve_apps.holmesgpt.models.remedies import Candidate, candidates
 from serve_apps.holmesgpt.signals import canonical
 
 WHO = "This analysis was made by the built-in evidence model: fixed rules over what the cluster shows. No language model took part."
+_ENOUGH = 0.5
+"""Below this weight the best hypothesis is no more than a guess."""
 _WORTH = 0.56
 """Hypotheses below this weight do not speak against a healthy target."""
 _SECOND = 0.7
@@ -69,17 +71,22 @@ class EvidenceConversation:
                 f"{findings.where} is healthy now; what the alert told of is over.", best, confidence=0.85, outcome="resolved",
                 evidence=over, recovery=self._recovery(best),
             )  # fmt: skip
+        if best.weight < _ENOUGH:
+            found = await candidates(self._case, best, self._excluded)
+            return _render(
+                best.summary, best, confidence=best.weight, outcome="inconclusive", alternatives=found[:3],
+                others=_others(ranked, best), recovery=self._recovery(best), conclusion="The evidence is too thin to act on.",
+            )  # fmt: skip
         for hypothesis in (best, *(h for h in ranked[1:] if h.weight >= _SECOND)):
             found = await candidates(self._case, hypothesis, self._excluded)
             usable = [c for c in found if not c.refused]
             if usable:
                 return self._selected(hypothesis, ranked, usable, [c for c in found if c.refused])
             self._refused.extend(f"{c.workflow.workflow_name}: {c.refused}" for c in found)
-        inconclusive = best.weight < 0.5
         return _render(
-            best.summary, best, confidence=best.weight, outcome="inconclusive" if inconclusive else "actionable",
-            others=_others(ranked, best), warnings=tuple(dict.fromkeys(self._refused)), recovery=self._recovery(best),
-            conclusion="The evidence is too thin to act on." if inconclusive else "The catalog holds no workflow that mends this.",
+            best.summary, best, confidence=best.weight, outcome="actionable", others=_others(ranked, best),
+            warnings=tuple(dict.fromkeys(self._refused)), recovery=self._recovery(best),
+            conclusion="The catalog holds no workflow that mends this.",
         )  # fmt: skip
 
     def _selected(

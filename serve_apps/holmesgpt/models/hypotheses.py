@@ -35,7 +35,7 @@ RELAX_BUDGET = Remedy(
     (("relax", "loosen", "lower", "adjust", "patch", "reduc"), ("pdb", "disrupt", "budget")),
 )
 DELETE_POD = Remedy("delete the stuck pod", (("delet", "remov", "kill", "forc"), ("pod",)))
-DRAIN_NODE = Remedy("cordon and drain the node", (("cordon", "drain", "evacuat"),))
+DRAIN_NODE = Remedy("cordon and drain the node", (("drain", "evacuat"),))
 ADD_NODE = Remedy("add a node", (("provision", "add"), ("node", "capacit")))
 RAISE_SCALER = Remedy("raise the autoscaler's maximum", (("hpa", "autoscal"), ("patch", "max", *_MORE)))
 FIX_IMAGE = Remedy("correct the image reference", (("fix", "correct", "updat"), ("image",)))

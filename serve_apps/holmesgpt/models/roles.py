@@ -71,6 +71,8 @@ def _value(parameter: WorkflowParameter, hints: Hints, target: TargetResource, t
         return _replicas(words, hints, turn)
     if words & {"available", "unavailable"}:
         return _budget(words, hints, turn)
+    if parameter.type is not ParameterType.STRING:
+        return ""
     by_word = {
         "pdb": hints.budget, "budget": hints.budget, "disruption": hints.budget, "hpa": hints.scaler, "autoscaler": hints.scaler,
         "pod": hints.pod, "node": hints.node, "pvc": hints.claim, "claim": hints.claim, "image": hints.image, "kind": target.kind,

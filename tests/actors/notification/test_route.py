@@ -205,16 +205,17 @@ def test_attributes_can_be_matched_in_each_spelling() -> None:
 
 
 def _trees() -> st.SearchStrategy[RouteConfig]:
-    def grown(children: st.SearchStrategy[RouteConfig]) -> st.SearchStrategy[RouteConfig]:
+    def grown(children: st.SearchStrategy[tuple[RouteConfig, ...]]) -> st.SearchStrategy[RouteConfig]:
         return st.builds(
             RouteConfig,
             receiver=st.sampled_from(["", "a", "b", "c"]),
             match=st.dictionaries(st.sampled_from("xy"), st.sampled_from(["1", "2", ""]), max_size=2),
             continue_=st.booleans(),
-            routes=st.lists(children, max_size=3).map(tuple),
+            routes=children,
         )
 
-    return st.recursive(grown(st.nothing()), grown, max_leaves=8)
+    leaves = grown(st.just(()))
+    return st.recursive(leaves, lambda inner: grown(st.lists(inner, max_size=3).map(tuple)), max_leaves=8)
 
 
 @given(

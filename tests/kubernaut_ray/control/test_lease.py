@@ -65,6 +65,7 @@ async def test_the_first_takes_it_and_the_second_waits(kube: Clocked) -> None:
     waiting = asyncio.create_task(second.acquire())
     await asyncio.sleep(0.05)
     assert not waiting.done()
+    assert (first.contended, second.contended) == (False, True)
     with pytest.raises(Fenced):
         second.check()
     kube.seconds = 14.0
@@ -141,6 +142,32 @@ async def test_a_released_lease_is_free_at_once(kube: Clocked) -> None:
     assert not first.held
     await asyncio.wait_for(second.acquire(), 1)
     assert second.token == 2
+
+
+async def test_a_claim_that_was_cut_off_is_given_up_too(kube: Clocked) -> None:
+    """A drain that comes while the Lease is being made leaves no Lease behind that nobody keeps."""
+    first, second = lease(kube, "one"), lease(kube, "two")
+    create = kube.create
+
+    async def cut_off(*args: Any, **rest: Any) -> Object:
+        await create(*args, **rest)
+        raise asyncio.CancelledError
+
+    kube.create = cut_off  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await first.acquire()
+    assert not first.held
+    await first.release()
+    await asyncio.wait_for(second.acquire(), 1)
+
+
+async def test_a_renewal_that_was_cut_off_does_not_keep_a_lease_from_being_released(kube: Clocked) -> None:
+    """The Lease moved on without our seeing the answer; it is given up all the same."""
+    first, second = lease(kube, "one"), lease(kube, "two")
+    await first.acquire()
+    await kube.patch(LEASE, "shards", {"spec": {"renewTime": "2026-03-01T12:00:05.000000Z"}}, "ns")
+    await first.release()
+    await asyncio.wait_for(second.acquire(), 1)
 
 
 async def test_an_annotation_by_somebody_else_is_no_loss(kube: Clocked) -> None:

@@ -88,7 +88,7 @@ def strategy(annotation: Any, constraints: tuple[Any, ...] = ()) -> st.SearchStr
             bound(constraints, "ge", None), bound(constraints, "le", None), allow_nan=False, allow_infinity=False
         )
     if annotation in (datetime, AwareDatetime):
-        return st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.timezones())  # noqa: DTZ001
+        return st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.timezones())
     if annotation is str:
         pattern = next((m.pattern for m in constraints if getattr(m, "pattern", None)), None)
         if pattern:

@@ -224,3 +224,35 @@ def test_metadata_only_keeps_identity(kept: str) -> None:
     """Key mappers find what they need in the projection."""
     full = {"apiVersion": "v1", "kind": "X", "metadata": {kept: "value", "managedFields": []}, "spec": {}}
     assert metadata_only(full) == {"apiVersion": "v1", "kind": "X", "metadata": {kept: "value"}}
+
+
+@pytest.mark.integration
+async def test_it_follows_an_api_server(kube: KubeClient, namespace: str) -> None:
+    """Pages, changes, an object that leaves the selection and deletions, as an API server really tells them."""
+
+    def body(name: str, app: str = "x") -> Object:
+        return {"metadata": {"name": name, "namespace": namespace, "labels": {"app": app}}, "data": {"a": "1"}}
+
+    for index in range(5):
+        await kube.create(CONFIG_MAP, body(f"old-{index}"))
+    changes = Changes()
+    cache = Cache(kube, CONFIG_MAP, namespace, labels="app=x", on_change=changes, page_size=2)
+    task = asyncio.create_task(cache.run())
+    try:
+        await asyncio.wait_for(cache.synced.wait(), 10)
+        assert changes.seen == [f"+old-{index}" for index in range(5)]
+        changes.seen.clear()
+        await kube.create(CONFIG_MAP, body("new"))
+        await kube.create(CONFIG_MAP, body("other", app="y"))
+        await kube.patch(CONFIG_MAP, "new", {"data": {"a": "2"}}, namespace)
+        await kube.patch(CONFIG_MAP, "old-0", {"metadata": {"labels": {"app": "y"}}}, namespace)
+        await kube.delete(CONFIG_MAP, "old-1", namespace)
+        await until(lambda: len(changes.seen) == 4)
+        assert changes.seen == ["+new", "~new", "-old-0", "-old-1"]
+        stored = cache.get("new", namespace)
+        assert stored is not None
+        assert stored["data"] == {"a": "2"}
+        assert len(cache) == 4
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -82,6 +82,10 @@ ALWAYS = {"name": "a", "when": [{"input": "$(params.P)", "operator": "notin", "v
             {"tasks": [A, USES_A], "states": {"a": task_run("ok", x="1")}}, ["b"], [], None, "Running", id="a result"
         ),
         pytest.param(
+            {"tasks": [A, USES_A], "states": {"a": "ok"}}, [], ["b"], False, "InvalidTaskResultReference",
+            id="a result that should have been written",
+        ),
+        pytest.param(
             {"tasks": [A], "final": [F], "states": {"a": "ok"}}, ["f"], [], None, "Running", id="finally after success"
         ),
         pytest.param(

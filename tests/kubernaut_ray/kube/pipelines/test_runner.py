@@ -1,42 +1,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
 import pytest
 
-from kubernaut_ray.clock import utcnow
 from kubernaut_ray.errors import Permanent
+from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.kube.pipelines.credentials import Cluster
 from kubernaut_ray.kube.pipelines.oci import Stores
 from kubernaut_ray.kube.pipelines.runner import Runner, only_one
-from kubernaut_ray.kube.resources import CONFIG_MAP, PIPELINE, PIPELINE_RUN, SECRET, TASK, TASK_RUN
-from tests.memory_kube import MemoryKube
+from kubernaut_ray.kube.resources import CONFIG_MAP, PIPELINE, PIPELINE_RUN, SECRET, SERVICE_ACCOUNT, TASK, TASK_RUN
 
-NAMESPACE = "workflows"
+pytestmark = pytest.mark.integration
 ENDED = ("True", "False")
-
-
-class Kube(MemoryKube):
-    """With tokens, so that steps can be given one."""
-
-    async def service_account_token(self, namespace, name, *, expiration_seconds=3600):
-        return f"token of {namespace}/{name}"
 
 
 class World:
     """An API, a data directory, and runners that come and go."""
 
-    def __init__(self, data):
-        self.kube = Kube(utcnow)
-        self.data = data
+    def __init__(self, kube, kubeconfig, namespace, data):
+        self.kube, self.kubeconfig, self.namespace, self.data = kube, kubeconfig, namespace, data
         self.runner = None
 
     async def start(self, **options):
-        cluster = Cluster("https://127.0.0.1:6443", "Q0E=")
+        cluster = Cluster.read(self.kubeconfig)
         stores = Stores(self.data / "bundles")
-        self.runner = Runner(self.kube, cluster, stores, self.data, namespace=NAMESPACE, **options)
+        self.runner = Runner(self.kube, cluster, stores, self.data, namespace=self.namespace, **options)
         await self.runner.start()
 
     async def die(self):
@@ -45,8 +37,8 @@ class World:
         await self.runner.stop()
 
     async def create(self, name, spec, **rest):
-        body = {"metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"pipelineSpec": spec, **rest}}
-        return await self.kube.create(PIPELINE_RUN, body, NAMESPACE)
+        body = {"metadata": {"name": name, "namespace": self.namespace}, "spec": {"pipelineSpec": spec, **rest}}
+        return await self.kube.create(PIPELINE_RUN, body, self.namespace)
 
     async def ended(self, name, seconds=15.0):
         return await self.until(PIPELINE_RUN, name, lambda o: condition(o).get("status") in ENDED, seconds)
@@ -54,7 +46,7 @@ class World:
     async def until(self, resource, name, fits, seconds=15.0):
         deadline = time.monotonic() + seconds
         while True:
-            found = [o for o in (await self.kube.list(resource, NAMESPACE)).items if o["metadata"]["name"] == name]
+            found = [o for o in (await self.kube.list(resource, self.namespace)).items if o["metadata"]["name"] == name]
             if found and fits(found[0]):
                 return found[0]
             assert time.monotonic() < deadline, found
@@ -65,15 +57,15 @@ class World:
         return await self.ended(name)
 
     async def task_run(self, name):
-        return await self.kube.get(TASK_RUN, name, NAMESPACE)
+        return await self.kube.get(TASK_RUN, name, self.namespace)
 
     def log(self, run, task, step="s"):
         return (self.data / "logs" / run / f"{run}-{task}" / f"{step}.log").read_text()
 
 
 @pytest.fixture
-async def world(tmp_path):
-    world = World(tmp_path)
+async def world(kube, api_server, namespace, tmp_path):
+    world = World(kube, api_server, namespace, tmp_path)
     await world.start()
     yield world
     await world.die()
@@ -231,18 +223,29 @@ async def test_steps_run_in_order_and_share_a_workspace(world):
 async def test_the_environment_is_scrubbed(world, monkeypatch):
     """Nothing of the runner's reaches a step but what the spec says; the kubeconfig holds the account's own token."""
     monkeypatch.setenv("RUNNER_SECRET", "top")
-    run = await world.run("r", one("env; cat $KUBECONFIG"), taskRunTemplate={"serviceAccountName": "sa"})
+    await world.kube.create(SERVICE_ACCOUNT, {"metadata": {"name": "sa"}}, world.namespace)
+    task = spec("env; cat $KUBECONFIG > $(results.config.path)", results=[{"name": "config"}])
+    run = await world.run(
+        "r", {"tasks": [{"name": "a", "taskSpec": task}]}, taskRunTemplate={"serviceAccountName": "sa"}
+    )
     assert condition(run)["reason"] == "Succeeded"
-    log = world.log("r", "a")
-    assert "RUNNER_SECRET" not in log
-    assert "token of workflows/sa" in log
-    assert '"server":"https://127.0.0.1:6443"' in log
+    assert "RUNNER_SECRET" not in world.log("r", "a")
+    config = json.loads((await world.task_run("r-a"))["status"]["results"][0]["value"])
+    user = await world.kube.review_token(config["users"][0]["user"]["token"])
+    assert user.username == f"system:serviceaccount:{world.namespace}:sa"
+
+
+async def test_an_account_that_is_not_there(world):
+    """The task fails as a pod that cannot be created would."""
+    await world.run("r", one(), taskRunTemplate={"serviceAccountName": "nobody"})
+    failed = condition(await world.task_run("r-a"))
+    assert (failed["reason"], "nobody" in failed["message"]) == ("PodCreationFailed", True)
 
 
 async def test_environment_from_secrets_and_config_maps(world):
     """As the kubelet does it."""
-    await world.kube.create(SECRET, {"metadata": {"name": "s"}, "data": {"k": "aGlkZGVu"}}, NAMESPACE)
-    await world.kube.create(CONFIG_MAP, {"metadata": {"name": "c"}, "data": {"k": "open"}}, NAMESPACE)
+    await world.kube.create(SECRET, {"metadata": {"name": "s"}, "data": {"k": "aGlkZGVu"}}, world.namespace)
+    await world.kube.create(CONFIG_MAP, {"metadata": {"name": "c"}, "data": {"k": "open"}}, world.namespace)
     env = [
         {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
         {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
@@ -257,11 +260,11 @@ async def test_environment_from_secrets_and_config_maps(world):
 async def test_pipelines_and_tasks_by_name(world):
     """References are looked up in the namespace."""
     task = {"metadata": {"name": "t"}, "spec": spec("echo $(params.p)", params=[{"name": "p", "default": "d"}])}
-    await world.kube.create(TASK, task, NAMESPACE)
+    await world.kube.create(TASK, task, world.namespace)
     pipeline = {"metadata": {"name": "p"}, "spec": {"tasks": [{"name": "a", "taskRef": {"name": "t"}}]}}
-    await world.kube.create(PIPELINE, pipeline, NAMESPACE)
-    body = {"metadata": {"name": "r", "namespace": NAMESPACE}, "spec": {"pipelineRef": {"name": "p"}}}
-    await world.kube.create(PIPELINE_RUN, body, NAMESPACE)
+    await world.kube.create(PIPELINE, pipeline, world.namespace)
+    body = {"metadata": {"name": "r", "namespace": world.namespace}, "spec": {"pipelineRef": {"name": "p"}}}
+    await world.kube.create(PIPELINE_RUN, body, world.namespace)
     assert condition(await world.ended("r"))["reason"] == "Succeeded"
     assert world.log("r", "a") == "d\n"
 
@@ -295,7 +298,7 @@ async def test_a_person_ends_a_run(world, requested, ran):
     pipeline["finally"] = [{"name": "f", "taskSpec": spec()}]
     await world.create("r", pipeline)
     await world.until(TASK_RUN, "r-a", lambda t: (t.get("status") or {}).get("startTime"))
-    await world.kube.patch(PIPELINE_RUN, "r", {"spec": {"status": requested}}, NAMESPACE)
+    await world.kube.patch(PIPELINE_RUN, "r", {"spec": {"status": requested}}, world.namespace)
     run = await world.ended("r")
     assert (condition(run)["status"], condition(run)["reason"]) == ("False", "Cancelled")
     assert ran == [c["pipelineTaskName"] for c in run["status"]["childReferences"]]
@@ -316,7 +319,7 @@ async def test_a_run_that_is_deleted_takes_its_steps_along(world):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
     pid = int(pids()[0].read_text())
-    await world.kube.delete(PIPELINE_RUN, "r", NAMESPACE)
+    await world.kube.delete(PIPELINE_RUN, "r", world.namespace)
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
@@ -325,7 +328,7 @@ async def test_a_run_that_is_deleted_takes_its_steps_along(world):
 async def test_a_name_may_return(world):
     """A PipelineRun's name is its target's lock; a later run of that name is a run of its own, with its own log."""
     await world.run("r", one("echo first"))
-    await world.kube.delete(PIPELINE_RUN, "r", NAMESPACE)
+    await world.kube.delete(PIPELINE_RUN, "r", world.namespace)
     await world.run("r", one("echo second"))
     assert world.log("r", "a") == "second\n"
     assert (world.data / "logs" / "r" / "r-a.previous" / "s.log").read_text() == "first\n"
@@ -335,7 +338,7 @@ async def test_a_held_run_waits(world):
     """``PipelineRunPending`` holds it until somebody lets it go."""
     await world.create("r", one(), status="PipelineRunPending")
     await world.until(PIPELINE_RUN, "r", lambda o: condition(o).get("reason") == "PipelineRunPending")
-    await world.kube.patch(PIPELINE_RUN, "r", {"spec": {"status": None}}, NAMESPACE)
+    await world.kube.patch(PIPELINE_RUN, "r", {"spec": {"status": None}}, world.namespace)
     assert condition(await world.ended("r"))["reason"] == "Succeeded"
 
 
@@ -390,14 +393,14 @@ class TestRestart:
 
     async def test_an_outcome_that_was_not_told_yet_is_told(self, world, monkeypatch):
         """The step ended, the runner died before the API server heard of it."""
-        original = Kube.patch
+        original = KubeClient.patch
 
         async def deaf(self, resource, name, patch, *args, **kw):
             if resource is TASK_RUN and "completionTime" in patch.get("status", {}):
                 await asyncio.sleep(60)
             return await original(self, resource, name, patch, *args, **kw)
 
-        monkeypatch.setattr(Kube, "patch", deaf)
+        monkeypatch.setattr(KubeClient, "patch", deaf)
         await world.create("r", one(f"echo x >> {world.data}/count"))
         deadline = time.monotonic() + 10
         while not list((world.data / "pipelines").glob("*/outcome.json")):

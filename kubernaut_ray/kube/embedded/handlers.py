@@ -1,0 +1,312 @@
+"""What each verb on a resource does: from an understood request to an answer.
+
+Answers to writes, and errors, go out only once everything they tell of is committed; see ``store.settled``.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from kubernaut_ray.kube.embedded import apply, patches, status, tables
+from kubernaut_ray.kube.embedded.hub import Entry
+from kubernaut_ray.kube.embedded.kinds import Kind
+from kubernaut_ray.kube.embedded.objects import DeleteOptions, Objects, in_version
+from kubernaut_ray.kube.embedded.requests import Accepted, Request
+from kubernaut_ray.kube.embedded.selectors import exact_name, selector
+from kubernaut_ray.kube.embedded.status import Obj
+
+_PAGES, _PAGE_SECONDS = 128, 300.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """An HTTP answer."""
+
+    body: bytes
+    code: int = 200
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Page:
+    """The rest of a list, frozen when its first page was read."""
+
+    entries: list[Entry]
+    version: int
+    deadline: float
+
+
+class Pages:
+    """Continue tokens. A token holds the list it began with, so that pages are one consistent snapshot."""
+
+    def __init__(self) -> None:
+        self._pages: OrderedDict[str, _Page] = OrderedDict()
+
+    def keep(self, entries: list[Entry], version: int) -> str:
+        token = secrets.token_urlsafe(18)
+        self._pages[token] = _Page(entries, version, time.monotonic() + _PAGE_SECONDS)
+        while len(self._pages) > _PAGES:
+            self._pages.popitem(last=False)
+        return base64.urlsafe_b64encode(orjson.dumps({"v": version, "id": token})).decode()
+
+    def resume(self, text: str) -> tuple[list[Entry], int]:
+        """Return what a token stands for. Raises 410 when it is too old and 400 when it is none."""
+        try:
+            token = orjson.loads(base64.urlsafe_b64decode(text))["id"]
+        except (ValueError, KeyError, TypeError):
+            raise status.bad_request("continue key is not valid: it was not issued by this server") from None
+        page = self._pages.get(token)
+        if page is None or page.deadline < time.monotonic():
+            raise status.expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+                "without the continue parameter."
+            )
+        return page.entries, page.version
+
+
+class Handlers:
+    """The verbs."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._store = objects.store
+        self._pages = Pages()
+
+    async def get(self, kind: Kind, request: Request) -> Answer:
+        target = _named(request)
+        entry = self._store.get(kind.table, target.namespace, target.name)
+        await self._store.settled(entry.version if entry else None)
+        if entry is None:
+            raise status.not_found(kind.plural, kind.group, target.name)
+        return self.show(kind, entry, request)
+
+    async def list_(self, kind: Kind, request: Request) -> Answer:
+        target = _named(request)
+        accepted = request.accepts()
+        limit = request.number("limit") or 0
+        token = request.parameter("continue")
+        chosen: list[Entry]
+        if token:
+            chosen, version = self._pages.resume(token)
+        else:
+            version = self._store.head
+            self._check_version(request, version)
+            chosen = self._select(kind, target.namespace, request)
+            await self._store.settled(version)
+        listing: Obj = {"resourceVersion": str(version)}
+        if 0 < limit < len(chosen):
+            rest = chosen[limit:]
+            chosen = chosen[:limit]
+            listing["continue"] = self._pages.keep(rest, version)
+            if not request.parameter("labelSelector") and not request.parameter("fieldSelector"):
+                listing["remainingItemCount"] = len(rest)
+        return _render_list(kind, chosen, listing, accepted, request)
+
+    def _select(self, kind: Kind, namespace: str, request: Request) -> list[Entry]:
+        labels, fields = request.parameter("labelSelector"), request.parameter("fieldSelector")
+        keep = selector(labels, fields, kind.selectable)
+        name = exact_name(fields) if fields else None
+        if name is not None and (namespace or not kind.namespaced):
+            entry = self._store.get(kind.table, namespace, name)
+            entries = [entry] if entry else []
+        else:
+            entries = self._store.scan(kind.table, namespace or None)
+        return entries if keep is None else [e for e in entries if keep(e.obj)]
+
+    def _check_version(self, request: Request, current: int) -> None:
+        text, match = request.parameter("resourceVersion"), request.parameter("resourceVersionMatch")
+        if match and match not in ("Exact", "NotOlderThan"):
+            raise status.bad_request(f"resourceVersionMatch {match!r} is not one of Exact, NotOlderThan")
+        if match and not text:
+            raise status.bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")
+        wanted = resource_version(text)
+        if wanted > current:
+            raise status.future_version(wanted, current)
+        if match == "Exact" and wanted != current:
+            raise status.expired("The resourceVersion for the provided list is too old.")
+
+    async def create(self, kind: Kind, request: Request) -> Answer:
+        target = _named(request)
+        if target.name:
+            raise status.method_not_allowed(kind.plural, kind.group, "POST")
+        options = request.options()
+        given = await request.object()
+        if kind.namespaced and not target.namespace:
+            raise status.bad_request(f"{kind.kind} is namespaced: create it under /namespaces/NAMESPACE/{kind.plural}")
+        entry = self._objects.create(kind, target.namespace, given, options)
+        await self._store.settled()
+        return self.show(kind, entry, request, 201)
+
+    async def update(self, kind: Kind, request: Request) -> Answer:
+        target = _named(request)
+        options = request.options()
+        given = await request.object()
+        if not given.get("apiVersion") or not given.get("kind"):
+            raise status.bad_request("Object 'Kind' is missing in the body")
+        if not target.subresource and not (given.get("metadata") or {}).get("name"):
+            raise status.bad_request("metadata.name: Required value: name must be provided")
+        entry, created = self._objects.change(
+            kind,
+            target.namespace,
+            target.name,
+            lambda _: given,
+            options,
+            subresource=target.subresource,
+        )
+        await self._store.settled()
+        return self.show(kind, entry, request, 201 if created else 200)
+
+    async def patch(self, kind: Kind, request: Request) -> Answer:
+        target = _named(request)
+        options = request.options()
+        how, patch = await request.patch()
+        if how == "strategic" and not kind.strategic:
+            raise status.unsupported_media_type(
+                request.content_type,
+                ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"),
+            )
+        if how == "merge" and not isinstance(patch, dict):
+            raise status.bad_request("a merge patch of an object is an object")
+        if how == "strategic" and not isinstance(patch, dict):
+            raise status.bad_request("a strategic merge patch is an object")
+        if how == "apply" and not request.parameter("fieldManager"):
+            missing = status.required("fieldManager", "is required for apply patch")
+            raise status.invalid("PatchOptions", "meta.k8s.io", "", [missing])
+        if how == "apply":
+            entry, created = apply.apply(
+                self._objects, kind, target.namespace, target.name, patch, options, target.subresource
+            )
+        else:
+            change = {
+                "json": lambda old: patches.json_patch(old, patch),
+                "merge": lambda old: patches.merge_patch(old, patch),
+                "strategic": lambda old: patches.strategic_patch(old, patch),
+            }[how]
+            entry, created = self._objects.change(
+                kind, target.namespace, target.name, change, options, subresource=target.subresource
+            )
+        await self._store.settled()
+        return self.show(kind, entry, request, 201 if created else 200)
+
+    async def delete(self, kind: Kind, request: Request) -> Answer:
+        target = _named(request)
+        options = delete_options(request, await request.optional_object())
+        entry, gone = self._objects.delete(kind, target.namespace, target.name, options)
+        await self._store.settled()
+        if not gone:
+            return self.show(kind, entry, request)
+        if request.accepts().view:
+            return self.show(kind, entry, request)
+        details = {"name": target.name, "kind": kind.plural, "uid": entry.obj["metadata"]["uid"]}
+        if kind.group:
+            details["group"] = kind.group
+        body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+        return Answer(orjson.dumps(body))
+
+    async def delete_collection(self, kind: Kind, request: Request) -> Answer:
+        target = _named(request)
+        options = delete_options(request, await request.optional_object())
+        deleted = []
+        for entry in self._select(kind, target.namespace, request):
+            metadata = entry.obj["metadata"]
+            deleted.append(self._objects.delete(kind, metadata.get("namespace", ""), metadata["name"], options)[0])
+        version = self._store.head
+        await self._store.settled()
+        return _render_list(kind, deleted, {"resourceVersion": str(version)}, Accepted(), request)
+
+    def show(self, kind: Kind, entry: Entry, request: Request, code: int = 200) -> Answer:
+        """Render one object as the client wants it."""
+        accepted = request.accepts()
+        if accepted.view == "Table":
+            include = request.parameter("includeObject", "Metadata")
+            version = {"resourceVersion": entry.obj["metadata"]["resourceVersion"]}
+            return Answer(
+                orjson.dumps(tables.table(kind, [in_version(entry.obj, kind)], version, include=include)), code
+            )
+        if accepted.view.startswith("PartialObjectMetadata"):
+            return Answer(orjson.dumps(tables.partial(entry.obj)), code)
+        if accepted.yaml:
+            return Answer(to_yaml(in_version(entry.obj, kind)), code, "application/yaml")
+        return Answer(raw(kind, entry), code)
+
+
+def to_yaml(obj: Obj) -> bytes:
+    import yaml
+
+    return yaml.safe_dump(obj, sort_keys=False, allow_unicode=True).encode()
+
+
+def raw(kind: Kind, entry: Entry) -> bytes:
+    """Return the JSON of an entry in this version of its kind."""
+    if entry.obj["apiVersion"] == kind.api_version:
+        return entry.raw
+    return orjson.dumps(in_version(entry.obj, kind))
+
+
+def _named(request: Request) -> Any:
+    return request.target
+
+
+def resource_version(text: str) -> int:
+    """Read a resourceVersion parameter; unset is 0."""
+    if not text:
+        return 0
+    if not text.isdigit():
+        raise status.bad_request(
+            f"resourceVersion: Invalid value: {text!r}: strconv.ParseUint: parsing {text!r}: invalid syntax"
+        )
+    return int(text)
+
+
+def _render_list(kind: Kind, entries: list[Entry], listing: Obj, accepted: Accepted, request: Request) -> Answer:
+    if accepted.view == "Table":
+        include = request.parameter("includeObject", "Metadata")
+        return Answer(orjson.dumps(tables.table(kind, (e.obj for e in entries), listing, include=include)))
+    if accepted.view.startswith("PartialObjectMetadata"):
+        body = {
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": listing,
+            "items": [tables.partial(e.obj) for e in entries],
+        }
+        return Answer(orjson.dumps(body))
+    if accepted.yaml:
+        items = [in_version(e.obj, kind) for e in entries]
+        document = {"apiVersion": kind.api_version, "kind": kind.listing, "metadata": listing, "items": items}
+        return Answer(to_yaml(document), content_type="application/yaml")
+    head = orjson.dumps({"kind": kind.listing, "apiVersion": kind.api_version, "metadata": listing})
+    return Answer(head[:-1] + b',"items":[' + b",".join(raw(kind, e) for e in entries) + b"]}")
+
+
+def delete_options(request: Request, body: Obj) -> DeleteOptions:
+    """Read DeleteOptions from the body and the query."""
+    if body and body.get("kind") not in (None, "", "DeleteOptions"):
+        raise status.bad_request(f"the body of a DELETE is DeleteOptions, not {body.get('kind')}")
+    conditions = body.get("preconditions") or {}
+    propagation = body.get("propagationPolicy") or request.parameter("propagationPolicy")
+    if body.get("orphanDependents") is True or request.flag("orphanDependents"):
+        propagation = "Orphan"
+    if propagation not in ("", "Background", "Foreground", "Orphan"):
+        raise status.invalid(
+            "DeleteOptions",
+            "meta.k8s.io",
+            "",
+            [status.unsupported("propagationPolicy", propagation, ("Foreground", "Background", "Orphan"))],
+        )
+    grace = body.get("gracePeriodSeconds")
+    dry_run = body.get("dryRun") or request.query.get("dryRun", [])
+    return DeleteOptions(
+        uid=conditions.get("uid"),
+        resource_version=conditions.get("resourceVersion"),
+        propagation=propagation,
+        grace_seconds=grace if isinstance(grace, int) else request.number("gracePeriodSeconds"),
+        dry_run="All" in dry_run,
+    )

@@ -1,0 +1,100 @@
+"""What the orchestrator reads, and what it takes for its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.remediation.observe import Reader
+from kubernaut_ray import names
+from kubernaut_ray.control.decision import Key
+from kubernaut_ray.crds.base import CustomResource
+from kubernaut_ray.crds.enums import RemediationPhase as Phase
+from kubernaut_ray.kube import resources
+from kubernaut_ray.settings import GatewaySettings, Settings
+from tests import build
+from tests.memory_kube import MemoryKube
+
+KEY = Key(names.SYSTEM_NAMESPACE, "rr-1")
+
+
+async def put(kube: MemoryKube, obj: CustomResource, *, owner: Any = None) -> dict[str, Any]:
+    """Store an object with its status; ``owner`` (stored) controls it."""
+    body = obj.to_object()
+    body["metadata"].pop("ownerReferences", None)
+    if owner is not None:
+        stored = type(build.remediation_request()).from_object(owner)
+        body["metadata"]["ownerReferences"] = [stored.owner_reference]
+    resource = resources.of(type(obj))
+    created = await kube.create(resource, body)
+    status = {"status": obj.status.to_object()}  # type: ignore[attr-defined]
+    patched: dict[str, Any] = await kube.patch(resource, obj.name, status, KEY.namespace, subresource="status")
+    return patched or created
+
+
+@pytest.fixture
+def kube() -> MemoryKube:
+    return MemoryKube(lambda: build.NOW)
+
+
+async def test_a_child_of_somebody_else_is_not_ours(kube: MemoryKube) -> None:
+    """Same name, another owner: absent, as far as this request is concerned."""
+    mine = await put(kube, build.remediation_request(phase=Phase.PROCESSING))
+    other = await put(kube, build.remediation_request("rr-2"))
+    await put(kube, build.signal_processing(build.remediation_request()), owner=other)
+    seen = await Reader(kube, Settings()).observe(KEY)
+    assert seen is not None
+    assert (seen.request.uid, seen.processing) == (mine["metadata"]["uid"], None)
+
+
+async def test_a_request_that_is_gone_is_none(kube: MemoryKube) -> None:
+    """Deleted between the event and the look."""
+    assert await Reader(kube, Settings()).observe(KEY) is None
+
+
+async def test_a_sibling_that_cannot_be_read_does_not_stop_this_one(kube: MemoryKube) -> None:
+    """Somebody edited another object into nonsense."""
+    await put(kube, build.remediation_request(phase=Phase.PENDING))
+    await put(kube, build.remediation_request("rr-2", phase=Phase.FAILED))
+    broken = await put(kube, build.remediation_request("rr-3"))
+    kube.objects["RemediationRequest", KEY.namespace, "rr-3"] = {**broken, "status": {"overallPhase": "Bananas"}}
+    seen = await Reader(kube, Settings()).observe(KEY)
+    assert seen is not None
+    assert seen.routing is not None
+    assert [sibling.name for sibling in seen.routing.siblings] == ["rr-2"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "target", "namespace", "expected"),
+    [
+        pytest.param("all", None, None, True, id="all: nothing is asked"),
+        pytest.param("opt-in", {}, {}, False, id="opt-in: unlabelled is unmanaged"),
+        pytest.param("opt-in", {}, {names.LABEL_MANAGED: "true"}, True, id="opt-in: by the namespace"),
+        pytest.param(
+            "opt-in",
+            {names.LABEL_MANAGED: "false"},
+            {names.LABEL_MANAGED: "true"},
+            False,
+            id="opt-in: the object's own label wins",
+        ),
+        pytest.param("opt-out", {}, {}, True, id="opt-out: unlabelled is managed"),
+        pytest.param("opt-out", {}, {names.LABEL_MANAGED: "false"}, False, id="opt-out: by the namespace"),
+        pytest.param("opt-out", None, None, False, id="a target that cannot be read is unmanaged"),
+    ],
+)
+async def test_scope(
+    kube: MemoryKube, scope: Any, target: dict[str, str] | None, namespace: dict[str, str] | None, expected: bool
+) -> None:
+    """The label on the target first, then on its namespace; what cannot be looked up is left alone."""
+    if target is not None:
+        body = {"metadata": {"name": "web", "namespace": "shop", "labels": target}}
+        await kube.create(resources.DEPLOYMENT, body)
+    if namespace is not None:
+        await kube.create(resources.NAMESPACE, {"metadata": {"name": "shop", "labels": namespace}})
+    await put(kube, build.remediation_request(phase=Phase.PENDING))
+    settings = Settings(gateway=GatewaySettings(scope=scope))
+    seen = await Reader(kube, settings).observe(KEY)
+    assert seen is not None
+    assert seen.routing is not None
+    assert expected == seen.routing.managed

@@ -1,0 +1,132 @@
+"""The store and its log: versions, commits, what a restart finds."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubernaut_ray.kube.embedded.log import CommitLog, LogFailed
+from kubernaut_ray.kube.embedded.status import ApiStatus
+from kubernaut_ray.kube.embedded.store import Store
+
+
+def obj(name: str, **extra: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "uid": f"uid-{name}"}, **extra}
+
+
+def opened(path: Path) -> Store:
+    store = Store(CommitLog(path / "objects.sqlite"))
+    store.start()
+    return store
+
+
+async def test_versions_grow_over_restarts(tmp_path: Path) -> None:
+    """A resourceVersion is never given twice, not even the one of a deletion."""
+    store = opened(tmp_path)
+    store.put("configmaps.", "ns", "a", obj("a"))
+    store.put("configmaps.", "ns", "b", obj("b"))
+    gone = store.remove("configmaps.", "ns", "b")
+    await store.settled()
+    store.close()
+    again = opened(tmp_path)
+    try:
+        assert 3 == gone.version == again.head
+        assert [obj("a")["metadata"]["name"]] == [e.obj["metadata"]["name"] for e in again.scan("configmaps.")]
+        assert 4 == again.put("configmaps.", "ns", "c", obj("c")).version
+    finally:
+        again.close()
+
+
+async def test_events_come_after_the_commit(tmp_path: Path) -> None:
+    """A watcher never sees what a crash could take back."""
+    store = opened(tmp_path)
+    seen: list[int] = []
+    subscription = store.hub.subscribe("configmaps.", 0, lambda event: seen.append(store.committed) or event.type)
+    for i in range(50):
+        store.put("configmaps.", "ns", f"n{i}", obj(f"n{i}"))
+    assert not subscription.drain()
+    await store.settled()
+    events = subscription.drain()
+    assert [e.version for _, e in events] == list(range(1, 51))
+    assert all(committed >= version for committed, version in zip(seen, range(1, 51), strict=True))
+    store.close()
+
+
+async def test_concurrent_writes_share_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that arrive while a commit is on its way go into the next one together."""
+    sizes: list[int] = []
+    commit = CommitLog._commit
+
+    def counted(self: CommitLog, batch: list[Any]) -> None:
+        sizes.append(len(batch))
+        commit(self, batch)
+
+    monkeypatch.setattr(CommitLog, "_commit", counted)
+    store = opened(tmp_path)
+
+    async def write(i: int) -> None:
+        store.put("configmaps.", "ns", f"n{i}", obj(f"n{i}"))
+        await store.settled(store.head)
+
+    await asyncio.gather(*(write(i) for i in range(200)))
+    store.close()
+    assert 200 == sum(sizes)
+    assert len(sizes) < 20
+
+
+async def test_a_failed_commit_ends_all_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is ahead of the disk then: nothing is acknowledged any more, and the owner is told."""
+
+    def broken(self: CommitLog, batch: list[Any]) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    store = opened(tmp_path)
+    told: list[BaseException] = []
+    store.on_fault = told.append
+    monkeypatch.setattr(CommitLog, "_commit", broken)
+    store.put("configmaps.", "ns", "a", obj("a"))
+    with pytest.raises(ApiStatus, match="cannot commit"):
+        await store.settled()
+    with pytest.raises(ApiStatus, match="cannot commit"):
+        store.put("configmaps.", "ns", "b", obj("b"))
+    assert "disk I/O error" in str(told[0])
+    store.close()
+
+
+def test_a_second_opener_is_refused(tmp_path: Path) -> None:
+    """One data directory, one server."""
+    first = CommitLog(tmp_path / "objects.sqlite")
+    first.open()
+    with pytest.raises(LogFailed, match="another server"):
+        CommitLog(tmp_path / "objects.sqlite").open()
+    first.close()
+
+
+def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
+    """A newer version's file is not guessed at."""
+    path = tmp_path / "objects.sqlite"
+    log = CommitLog(path)
+    log.open()
+    log.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE meta SET value=99 WHERE key='layout'")
+    connection.close()
+    with pytest.raises(LogFailed, match="layout 99"):
+        CommitLog(path).open()
+
+
+async def test_the_last_write_of_a_group_wins(tmp_path: Path) -> None:
+    """Create, change and delete in one group leave nothing behind."""
+    store = opened(tmp_path)
+    store.put("configmaps.", "ns", "a", obj("a"))
+    store.put("configmaps.", "ns", "a", obj("a", data={"k": "v"}))
+    store.put("configmaps.", "ns", "b", obj("b"))
+    store.remove("configmaps.", "ns", "b")
+    store.close()
+    again = opened(tmp_path)
+    assert [{"k": "v"}] == [e.obj.get("data") for e in again.scan("configmaps.")]
+    again.close()

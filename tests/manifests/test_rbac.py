@@ -1,0 +1,152 @@
+"""RBAC: least privilege that is still enough, and a kustomization that applies everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from kubernaut_ray import crds, names, shipped
+
+RBAC = shipped.directory() / "rbac"
+OURS = {model.META.plural for model in crds.KINDS}
+
+
+def documents() -> list[dict[str, Any]]:
+    return [doc for path in sorted(RBAC.glob("*.yaml")) for doc in yaml.safe_load_all(path.read_text()) if doc]
+
+
+def named(kind: str, name: str, namespace: str = "") -> dict[str, Any]:
+    (found,) = [
+        doc
+        for doc in documents()
+        if (doc["kind"], doc["metadata"]["name"], doc["metadata"].get("namespace", "")) == (kind, name, namespace)
+    ]
+    return found
+
+
+def grants(role: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield (group, resource, verb)."""
+    for rule in role["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                for verb in rule["verbs"]:
+                    yield group, resource, verb
+
+
+def allowed(*roles: dict[str, Any]) -> set[tuple[str, str, str]]:
+    return {grant for role in roles for grant in grants(role)}
+
+
+PLATFORM = allowed(
+    named("ClusterRole", "kubernaut-platform"),
+    named("Role", "kubernaut-platform", names.SYSTEM_NAMESPACE),
+    named("Role", "kubernaut-platform", names.WORKFLOW_NAMESPACE),
+)
+RUNNER = allowed(named("ClusterRole", names.WORKFLOW_SERVICE_ACCOUNT))
+
+
+def test_nothing_is_granted_by_wildcard_and_no_secret_is_readable() -> None:
+    """Every grant is spelled out; no role of ours sees Secrets or may widen itself."""
+    for doc in documents():
+        if doc["kind"] in {"Role", "ClusterRole"}:
+            for group, resource, verb in grants(doc):
+                assert "*" not in (group, resource, verb), doc["metadata"]["name"]
+                assert resource.split("/")[0] != "secrets"
+                assert group != "rbac.authorization.k8s.io"
+                assert verb not in {"impersonate", "escalate", "bind"}
+
+
+def test_bindings_name_roles_and_accounts_that_exist() -> None:
+    """A binding to nothing is a hole that looks like a rule."""
+    accounts = {
+        (doc["metadata"]["namespace"], doc["metadata"]["name"])
+        for doc in documents()
+        if doc["kind"] == "ServiceAccount"
+    }
+    for doc in documents():
+        if doc["kind"].endswith("Binding"):
+            home = doc["metadata"].get("namespace", "") if doc["roleRef"]["kind"] == "Role" else ""
+            named(doc["roleRef"]["kind"], doc["roleRef"]["name"], home)
+            for subject in doc["subjects"]:
+                assert subject["kind"] == "Group" or (subject["namespace"], subject["name"]) in accounts
+
+
+@pytest.mark.parametrize(
+    ("group", "resource", "verb"),
+    [
+        *(("kubernaut.ai", plural, "create") for plural in sorted(OURS)),
+        *(("kubernaut.ai", f"{plural}/status", "patch") for plural in sorted(OURS)),
+        ("tekton.dev", "pipelineruns", "create"),
+        ("tekton.dev", "taskruns", "list"),
+        ("coordination.k8s.io", "leases", "update"),
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+        ("", "pods/log", "get"),
+        ("", "events", "create"),
+        ("kubernaut.ai", "auditevents", "create"),
+    ],
+)
+def test_the_platform_may_do_its_work(group: str, resource: str, verb: str) -> None:
+    """What the code does, the role grants."""
+    assert (group, resource, verb) in PLATFORM
+
+
+def test_the_platform_changes_no_workload() -> None:
+    """Only workflows change things outside our own kinds, under their own account."""
+    writes = {(group, resource) for group, resource, verb in PLATFORM if verb not in {"get", "list", "watch"}}
+    ours = {resource for group, resource in writes if group == "kubernaut.ai"}
+    foreign = {(group, resource) for group, resource in writes if group != "kubernaut.ai"}
+    assert ours >= OURS
+    assert foreign == {
+        ("tekton.dev", "pipelineruns"),
+        ("coordination.k8s.io", "leases"),
+        ("", "events"),
+        ("events.k8s.io", "events"),
+        ("authentication.k8s.io", "tokenreviews"),
+        ("authorization.k8s.io", "subjectaccessreviews"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("group", "resource", "verb"),
+    [
+        *(("apps", kind, "patch") for kind in ("deployments", "statefulsets", "daemonsets")),
+        ("apps", "deployments/scale", "patch"),
+        ("apps", "replicasets", "list"),
+        ("", "pods", "delete"),
+        ("", "pods/eviction", "create"),
+        ("", "nodes", "patch"),
+        ("batch", "jobs", "delete"),
+        ("policy", "poddisruptionbudgets", "patch"),
+        ("autoscaling", "horizontalpodautoscalers", "patch"),
+    ],
+)
+def test_the_workflow_runner_may_do_what_the_shipped_workflows_do(group: str, resource: str, verb: str) -> None:
+    """Each of them is used by a workflow under ``manifests/workflows``."""
+    assert (group, resource, verb) in RUNNER
+
+
+def test_a_workflow_can_touch_nothing_of_ours() -> None:
+    """It can neither approve itself nor start another run."""
+    assert {group for group, _, _ in RUNNER} & {"kubernaut.ai", "tekton.dev"} == set()
+
+
+def test_a_signal_source_may_send_signals_and_nothing_else() -> None:
+    """Alertmanager's token is the most widely spread one."""
+    assert allowed(named("ClusterRole", "kubernaut-signal-source")) == {("kubernaut.ai", "signals", "create")}
+
+
+def test_the_kustomization_leaves_nothing_out() -> None:
+    """``kubectl apply -k manifests`` gives every CRD, every RBAC object and the policies."""
+    root = shipped.directory()
+    kustomization = yaml.safe_load((root / "kustomization.yaml").read_text())
+    listed = set(kustomization["resources"])
+    on_disk = {f"{folder}/{path.name}" for folder in ("rbac", "crds") for path in (root / folder).glob("*.yaml")}
+    assert listed == on_disk
+    assert len([name for name in listed if name.startswith("crds/")]) == len(crds.KINDS)
+    (policies,) = kustomization["configMapGenerator"]
+    assert all((root / name).is_file() for name in policies["files"])
+    assert policies["options"]["disableNameSuffixHash"] is True
