@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,18 @@ from kubernaut_ray.clock import utcnow
 from kubernaut_ray.errors import Permanent
 from kubernaut_ray.settings import Settings
 
-if TYPE_CHECKING:
-    from catalog.owner import Owner
-
 OPEN_TIMEOUT = 30.0
 """Seconds to wait for a predecessor to let go of the file."""
 CLOSE_TIMEOUT = 20.0
 HEALTH_GROUP = "health"
 
+WITHOUT_ARROW = "KUBERNAUT_WITHOUT_ARROW"
+"""Environment variable that names the folder by which the runtime hides pyarrow."""
+
 log = structlog.get_logger(__name__)
+
+if TYPE_CHECKING:
+    from catalog.owner import Owner
 
 
 class CatalogOwner:
@@ -66,6 +70,7 @@ class CatalogOwner:
 
 
 def _open(settings: Settings) -> Owner:
+    _allow_arrow()
     # Here and not above: whoever only looks for the actor should not load DuckDB, Arrow and FAISS.
     from catalog.bundles import Bundles
     from catalog.embed import embedder_for
@@ -83,6 +88,12 @@ def _open(settings: Settings) -> Owner:
             if error.reason != "StoreInUse" or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def _allow_arrow() -> None:
+    """Take away what ``up`` put on the path to keep pyarrow out of processes that do not write through it."""
+    hidden = os.environ.get(WITHOUT_ARROW, "")
+    sys.path[:] = [entry for entry in sys.path if not hidden or entry != hidden]
 
 
 def ensure(args: Mapping[str, Any]) -> Any:

@@ -100,7 +100,10 @@ class KubeGate:
         return await self._users.get(hashlib.sha256(token.encode()).digest(), lambda: self._client.review_token(token))
 
     async def authorize(self, user: UserInfo, verb: str, resource: str) -> bool:
-        return await self._grants.get(
-            (user.username, user.groups, verb, resource),
-            lambda: self._client.may(user, verb=verb, group=names.GROUP, resource=resource),
-        ) is True
+        return (
+            await self._grants.get(
+                (user.username, user.groups, verb, resource),
+                lambda: self._client.may(user, verb=verb, group=names.GROUP, resource=resource),
+            )
+            is True
+        )

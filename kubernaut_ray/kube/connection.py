@@ -18,11 +18,16 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import orjson
 import yaml
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config
 
 from kubernaut_ray.errors import InvalidInput, KubernautError
 from kubernaut_ray.kube import errors
+from kubernaut_ray.kube.official import (
+    ApiClient,
+    ConfigException,
+    Configuration,
+    kube_config,
+    load_incluster_config,
+)
 
 # The official package marks itself typed but leaves these without annotations.
 _in_cluster: Callable[..., None] = load_incluster_config

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
+import threading
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -30,7 +32,10 @@ _MODULES = {
     "gateway": "serve_apps.gateway.serve",
     "console": "serve_apps.console.serve",
 }
+_WITHOUT_ARROW = Path(__file__).with_name("without_arrow")
 _OBJECT_STORE_BYTES = 128 * 2**20
+_imported = threading.Event()
+"""Set once Ray is imported, with its environment in place."""
 _log = structlog.get_logger()
 
 
@@ -40,6 +45,7 @@ class RayPorts:
     dashboard: int
     haproxy_stats: int
     haproxy_metrics: int
+    fallback: int
 
 
 def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str]:
@@ -67,9 +73,13 @@ def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "2",
         # Without a draining period of its own, a shutdown overruns half a minute.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # While everything starts at once on two cores, the ingress may take longer than Serve's patience of 5 s.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
         "RAY_EXPORT_COUNTER_AS_GAUGE": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
@@ -80,6 +90,8 @@ def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str
         "RAY_worker_niceness": "0",
         "RAY_enable_worker_prestart": "0",
         "OMP_NUM_THREADS": "1",
+        "KUBERNAUT_WITHOUT_ARROW": str(_WITHOUT_ARROW),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(_WITHOUT_ARROW), os.environ.get("PYTHONPATH")))),
         # A Ray worker has dozens of threads, and glibc keeps a heap for each of them otherwise.
         "MALLOC_ARENA_MAX": "2",
         "MALLOC_TRIM_THRESHOLD_": "131072",
@@ -87,13 +99,15 @@ def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str
     }
 
 
-def start(settings: Settings, scratch: Path, ports: RayPorts) -> str:
-    """Start Ray in this process tree. Returns the dashboard's URL, empty when it is off. Blocks for some seconds."""
+def start(settings: Settings, scratch: Path, ports: RayPorts) -> None:
+    """Start Ray in this process tree. Blocks for some seconds."""
     variables = environment(scratch, settings.data_dir, ports)
     os.environ.update(variables)
+    sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]  # the driver needs it no more than the workers
     import ray
 
-    context = ray.init(
+    _imported.set()
+    ray.init(
         address="local",
         num_cpus=max(4, os.cpu_count() or 1),
         num_gpus=0,
@@ -108,7 +122,13 @@ def start(settings: Settings, scratch: Path, ports: RayPorts) -> str:
         _node_ip_address="127.0.0.1",
         _temp_dir=str(scratch / "ray"),
     )
-    return f"http://{context.dashboard_url}" if context.dashboard_url else ""
+
+
+def preload() -> None:
+    """Import what ``start_serve`` and ``deploy`` need. Called while ``start`` waits for Ray's processes."""
+    _imported.wait()
+    for module in ("ray.serve", *_MODULES.values(), "actors.fleet", "actors.catalog_owner"):
+        import_module(module)
 
 
 def start_serve(host: str, port: int) -> None:

@@ -10,4 +10,8 @@ done
 if [ -n "$config" ]; then
     sed -i -e 's/^\( *bind \)\*\{0,1\}:\([0-9][0-9]*\)$/\1127.0.0.1:\2/' "$config"
 fi
+# It ends with the actor that started it; an orphan would keep the port.
+if command -v setpriv >/dev/null 2>&1; then
+    exec setpriv --pdeathsig KILL "$KUBERNAUT_HAPROXY" "$@"
+fi
 exec "$KUBERNAUT_HAPROXY" "$@"

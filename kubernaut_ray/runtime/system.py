@@ -79,26 +79,34 @@ class System:
         self.data_dir.chmod(0o700)
         self._take_lock()
         server = self.settings.server
-        chosen = ports.choose(self.data_dir, http=server.port, dashboard=0, kubernetes=0, stats=0, metrics=0)
+        chosen = ports.choose(
+            self.data_dir, http=server.port, dashboard=0, kubernetes=0, stats=0, metrics=0, fallback=0
+        )
         scratch = ports.short_directory(self.data_dir)
-        ray_ports = cluster.RayPorts(chosen["http"], chosen["dashboard"], chosen["stats"], chosen["metrics"])
-        ray_started = asyncio.create_task(self._start_ray(scratch, ray_ports))
-        try:
-            await self._start_kubernetes(chosen["kubernetes"])
-        except BaseException:
-            await asyncio.gather(ray_started, return_exceptions=True)
-            raise
-        dashboard = await ray_started
-        base = f"http://{server.host}:{chosen['http']}"
+        ray_ports = cluster.RayPorts(
+            chosen["http"], chosen["dashboard"], chosen["stats"], chosen["metrics"], chosen["fallback"]
+        )
+        base = f"http://{server.host}:{ray_ports.http}"
         self.endpoints = Endpoints(
             gateway=f"{base}/gateway",
             holmesgpt=f"{base}/holmesgpt",
             data_storage=f"{base}/storage",
             console=f"{base}/console",
-            kubernetes=self.endpoints.kubernetes,
-            ray_dashboard=dashboard,
+            kubernetes=f"https://127.0.0.1:{chosen['kubernetes']}",
+            ray_dashboard=f"http://127.0.0.1:{ray_ports.dashboard}" if server.dashboard else "",
         )
-        await self._start_services()
+        # Ray waits for its own processes most of the time, so everything that can begin meanwhile does.
+        self._progress("starting Ray")
+        ray_started = asyncio.create_task(asyncio.to_thread(cluster.start, self.settings, scratch, ray_ports))
+        preloaded = asyncio.create_task(asyncio.to_thread(cluster.preload))
+        try:
+            await self._start_kubernetes(chosen["kubernetes"])
+            pipelines = asyncio.create_task(self._start_pipelines())
+        finally:
+            await asyncio.gather(ray_started, preloaded, return_exceptions=True)
+        ray_started.result()
+        await self._start_services(ray_ports.http)
+        await pipelines
         self.endpoints.save(self.data_dir)
         self._supervise()
         _log.info("system.ready", seconds=round(time.monotonic() - began, 1))
@@ -147,7 +155,6 @@ class System:
     async def _start_kubernetes(self, port: int) -> None:
         if self.settings.kubeconfig is None:
             self._progress("starting the embedded API server")
-            url = f"https://127.0.0.1:{port}"
             command = [
                 sys.executable,
                 "-m",
@@ -160,8 +167,8 @@ class System:
             child = Child("API server", command, self.data_dir / "logs" / "api-server.log", self._kubernetes_answers)
             self._children.append(child)
             await child.start()
-            self.endpoints = self.endpoints.model_copy(update={"kubernetes": url})
         self._client = await KubeClient.connect(self.kubeconfig)
+        self.endpoints = self.endpoints.model_copy(update={"kubernetes": self._client.host})
         self._progress("installing kinds and rights")
         await bootstrap.install(self._client)
         await bootstrap.write_token(self._client, self.token_file)
@@ -177,32 +184,27 @@ class System:
             except (KubernautError, OSError, ValueError):
                 await asyncio.sleep(0.1)
 
-    async def _start_ray(self, scratch: Path, ray_ports: cluster.RayPorts) -> str:
-        self._progress("starting Ray")
-        dashboard = await asyncio.to_thread(cluster.start, self.settings, scratch, ray_ports)
-        await asyncio.to_thread(cluster.start_serve, self.settings.server.host, ray_ports.http)
-        return dashboard
-
-    async def _start_services(self) -> None:
+    async def _start_services(self, port: int) -> None:
         from actors import catalog_owner
         from actors.fleet import Fleet, FleetPlan
 
         arguments = self.arguments()
         self._served = True
-        self._progress("starting the catalog owner, the services and the controllers")
-        await asyncio.to_thread(catalog_owner.ensure, arguments)
-        plan = FleetPlan.of(
-            self.settings,
-            self.endpoints,
-            kubeconfig=self.data_dir / "system.kubeconfig",
-            token_file=self.token_file,
+        self._progress("starting the services and the controllers")
+        self._fleet = Fleet(
+            FleetPlan.of(
+                self.settings,
+                self.endpoints,
+                kubeconfig=self.data_dir / "system.kubeconfig",
+                token_file=self.token_file,
+            )
         )
-        self._fleet = Fleet(plan)
         await asyncio.gather(
-            asyncio.to_thread(cluster.deploy, arguments),
+            asyncio.to_thread(cluster.start_serve, self.settings.server.host, port),
+            asyncio.to_thread(catalog_owner.ensure, arguments),
             self._fleet.ensure(),
-            self._start_pipelines(),
         )
+        await asyncio.to_thread(cluster.deploy, arguments)
         await asyncio.gather(self._services_answer(), self._fleet.ready())
         if self._shipped_workflows:
             self._progress("registering the shipped workflows")

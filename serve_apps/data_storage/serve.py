@@ -16,14 +16,10 @@ from fastapi import FastAPI
 from ray import serve
 from starlette.types import ASGIApp
 
-from catalog.client import Catalog
-from catalog.embed import embedder_for
 from kubernaut_ray import names
 from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube.client import KubeClient
-from serve_apps.data_storage.app import SERVICE, create_app
-from serve_apps.data_storage.deps import Deps
 from serve_apps.http import KubeGate
 from serve_apps.wiring import Wiring
 
@@ -59,6 +55,12 @@ class DataStorageReplica:
     """What Serve starts; ``args`` as ``serve_apps.wiring`` describes them."""
 
     async def __init__(self, args: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits constructors
+        # FAISS comes with these: imported in the replica, so that who only builds the application does without.
+        from catalog.client import Catalog
+        from catalog.embed import embedder_for
+        from serve_apps.data_storage.app import SERVICE, create_app
+        from serve_apps.data_storage.deps import Deps
+
         wiring = Wiring.parse(args)
         self._client = await KubeClient.connect(wiring.kubeconfig)
         self._audit = AuditWriter(
@@ -74,9 +76,10 @@ class DataStorageReplica:
             audit=self._audit,
             lifespan=self._lifespan,
         )
+        self._app = create_app(self._deps)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return create_app(self._deps)
+        return self._app
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:

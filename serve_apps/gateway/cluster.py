@@ -17,7 +17,7 @@ import structlog
 
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube.client import KubeClient, Object
-from kubernaut_ray.kube.errors import Unavailable
+from kubernaut_ray.kube.errors import ApiError, Unavailable
 from kubernaut_ray.kube.resources import Resource
 from serve_apps.gateway.kinds import Kinds
 
@@ -98,6 +98,7 @@ class Cluster:
         self.breaker = breaker or Breaker()
         self._kinds: Kinds | None = None
         self._kinds_until = 0.0
+        self._discovering = asyncio.Lock()
 
     async def get(self, resource: Resource, name: str, namespace: str | None) -> Object:
         return await self._ask(lambda: self._client.get(resource, name, namespace))
@@ -120,15 +121,22 @@ class Cluster:
 
     async def kinds(self) -> Kinds:
         """Return what the discovery lists; an older answer when the API server cannot say now, if there is one."""
-        now = time.monotonic()
-        if self._kinds is None or now >= self._kinds_until:
+        if self._kinds is not None and time.monotonic() < self._kinds_until:
+            return self._kinds
+        async with self._discovering:
+            if self._kinds is not None and time.monotonic() < self._kinds_until:
+                return self._kinds
             try:
                 self._kinds = Kinds(await self.breaker.call(self._client.discover))
-                self._kinds_until = now + KINDS_SECONDS
+                self._kinds_until = time.monotonic() + KINDS_SECONDS
             except Unavailable:
                 if self._kinds is None:
                     raise
-        return self._kinds
+            except ApiError as error:
+                log.warning("gateway.discovery_refused", error=str(error))
+                self._kinds = self._kinds or Kinds()  # The well-known kinds need no discovery.
+                self._kinds_until = time.monotonic() + KINDS_SECONDS
+            return self._kinds
 
     async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
         for attempt in range(1, self._attempts):

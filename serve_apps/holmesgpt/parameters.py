@@ -45,7 +45,7 @@ def prepare(workflow: Workflow, given: Mapping[str, str], target: TargetResource
     warnings = tuple(
         f"{name}: {given[name]!r} was given; the resolved target's {value!r} is used"
         for name, value in injected.items()
-        if name in given and given[name] != value
+        if name in declared and name in given and given[name] != value
     )
     values = {p.name: p.default for p in workflow.parameters if p.default is not None}
     for name, value in given.items():

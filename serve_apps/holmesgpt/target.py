@@ -13,6 +13,7 @@ from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.contracts.investigation import IncidentRequest
 from kubernaut_ray.crds.shared import TargetResource
 from serve_apps.holmesgpt.cluster import Cluster
+from serve_apps.holmesgpt.toolsets import CLUSTER_SCOPED
 
 KIND = "TARGET_RESOURCE_KIND"
 
@@ -25,8 +26,10 @@ def accepted_kinds(workflow: Workflow) -> frozenset[str]:
 
 def choose_target(workflow: Workflow, options: Sequence[TargetResource | None]) -> TargetResource | None:
     """Return the first resource that the workflow acts on; ``None`` when there is none."""
-    kinds = accepted_kinds(workflow)
-    return next((t for t in options if t is not None and (not kinds or t.kind.lower() in kinds)), None)
+    parameter = next((p for p in workflow.parameters if p.name == KIND), None)
+    kinds = {k.lower(): k for k in parameter.enum} if parameter else {}
+    chosen = next((t for t in options if t is not None and (not kinds or t.kind.lower() in kinds)), None)
+    return chosen.replace(kind=kinds[chosen.kind.lower()]) if chosen is not None and kinds else chosen
 
 
 async def resolve_target(
@@ -36,6 +39,8 @@ async def resolve_target(
     chosen = choose_target(workflow, (request.target,))
     if chosen is not None:
         return chosen
+    if blamed is not None and not blamed.namespace and blamed.kind.lower() not in CLUSTER_SCOPED:
+        blamed = blamed.replace(namespace=request.target.namespace)
     proven = blamed if blamed is not None and await belongs(request, blamed, cluster) else None
     chain = [
         TargetResource(api_version=o.api_version, kind=o.kind, name=o.name, namespace=o.namespace)
@@ -59,7 +64,7 @@ async def belongs(request: IncidentRequest, blamed: TargetResource, cluster: Clu
         return True
     target = request.target
     kind = blamed.kind.lower()
-    if kind != "node" and blamed.namespace != target.namespace:
+    if kind != "node" and blamed.namespace not in ("", target.namespace):
         return False
     if kind == "horizontalpodautoscaler":
         scaler = await cluster.get("HorizontalPodAutoscaler", blamed.name, blamed.namespace)

@@ -8,11 +8,11 @@ was made before with the same arguments is not made again.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -99,7 +99,7 @@ class Toolbox:
     async def _call(self, name: str, arguments: Any) -> ToolResult:
         started = asyncio.get_running_loop().time()
         given = arguments if isinstance(arguments, dict) else {}
-        key = f"{name} {orjson.dumps(given, option=orjson.OPT_SORT_KEYS, default=str).decode()}"
+        key = f"{name} {json.dumps(given, sort_keys=True, default=str)}"
         number = len(self.calls) + 1
         repeated = key in self._seen
         if number > self.max_calls:

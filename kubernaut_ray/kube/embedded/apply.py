@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from kubernaut_ray.kube.embedded import managed, meta, patches, status
 from kubernaut_ray.kube.embedded.hub import Entry
 from kubernaut_ray.kube.embedded.kinds import Kind, ListTypes
@@ -24,10 +26,13 @@ def apply(
     """Apply a configuration. Returns the object and whether it was created. Raises 409 with every conflict."""
     if not isinstance(patch, dict):
         raise status.bad_request("an apply patch is an object")
-    given = patch.get("metadata")
-    if isinstance(given, Mapping) and given.get("managedFields"):
+    given = patch.get("metadata") or {}
+    if not isinstance(given, dict):
+        raise status.bad_request("metadata must be an object")
+    if given.get("managedFields"):
         raise status.bad_request("metadata.managedFields must be nil")
-    wanted = {k: v for k, v in patch.items() if not (k == "status" and kind.status and subresource != "status")}
+    stated = {**patch, "metadata": given}
+    wanted = {k: v for k, v in stated.items() if not (k == "status" and kind.status and subresource != "status")}
     kind.rules.canonical(wanted)
 
     def change(live: Obj) -> Obj:
@@ -105,10 +110,15 @@ def merge(live: Any, wanted: Any, list_keys: ListTypes, names: tuple[str, ...] =
 
 def _drop(obj: Obj, gone: frozenset[Path], kept: frozenset[Path], list_keys: ListTypes) -> None:
     """Remove, in place, what nobody states any more. An item goes whole when nobody owns anything in it."""
-    for path in sorted(gone - kept, key=len, reverse=True):
-        if any(k[: len(path)] == path for k in kept):
+    for path in sorted(gone - kept, key=len):
+        if any(k[: len(path)] == path for k in kept) or _identifies(path):
             continue
         _remove(obj, path, kept, list_keys)
+
+
+def _identifies(path: Path) -> bool:
+    """Whether the path is a key of a list item: it goes with the item or stays with it."""
+    return len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in orjson.loads(path[-2][2:])
 
 
 def _remove(obj: Obj, path: Path, kept: frozenset[Path], list_keys: ListTypes) -> None:

@@ -210,8 +210,6 @@ def _role_binding(obj: Obj, old: Obj | None) -> None:  # noqa: ARG001
 
 
 def _event(obj: Obj, old: Obj | None) -> None:  # noqa: ARG001
-    if obj.get("firstTimestamp") is None:
-        obj.setdefault("eventTime", None)
     _set(obj, source={}, reportingComponent="", reportingInstance="")
 
 

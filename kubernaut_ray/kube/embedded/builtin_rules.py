@@ -14,8 +14,8 @@ from kubernaut_ray.kube.embedded import schema as structural
 from kubernaut_ray.kube.embedded.schema import Node
 from kubernaut_ray.kube.embedded.status import Cause, Obj
 
-_OPAQUE = frozenset({"CustomResourceDefinition"})
-"""Kinds whose own rules prune and check (their schemas recurse)."""
+_RECURSIVE = frozenset({"io.k8s.api.JSONSchemaProps"})
+"""Components that refer to themselves; ``schema.py`` judges their content when a definition is compiled."""
 
 _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "containers": ("name",), "initContainers": ("name",), "ephemeralContainers": ("name",), "env": ("name",),
@@ -26,15 +26,18 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
 
 
 @functools.cache
-def _node(component: str) -> Node:
-    """Compile one component; components that it refers to are shared."""
+def component_node(component: str) -> Node:
+    """Compile one component of the generated schemas."""
     return structural.compiled(_resolved(builtin_schemas.load()[component]), component, nested=True)
 
 
 def _resolved(schema: Obj) -> Obj:
     """Inline references, leaving descriptions out."""
     if "$ref" in schema:
-        return _component(schema["$ref"].rsplit("/", 1)[1])
+        name = schema["$ref"].rsplit("/", 1)[1]
+        return (
+            {"type": "object", "x-kubernetes-preserve-unknown-fields": True} if name in _RECURSIVE else _component(name)
+        )
     made = {k: v for k, v in schema.items() if k not in ("description", "properties", "items", "additionalProperties")}
     if "properties" in schema:
         made["properties"] = {k: _resolved(v) for k, v in schema["properties"].items()}
@@ -74,36 +77,33 @@ class BuiltinRules:
         self._gvk = {"group": group, "version": version, "kind": kind}
 
     @property
-    def _schema(self) -> Node | None:
-        return None if self._kind in _OPAQUE else _node(self._name)
+    def _schema(self) -> Node:
+        return component_node(self._name)
 
     def canonical(self, obj: Obj) -> None:
-        node = self._schema
-        if node is not None:
-            structural.drop_nulls(node, obj)
-            _coerce_quantities(node, obj)
+        structural.drop_nulls(self._schema, obj)
+        _coerce_quantities(self._schema, obj)
 
     def prune(self, obj: Obj) -> list[str]:
-        node = self._schema
-        if node is None:
-            return []
-        return structural.prune(node, obj, "", root=True)
+        return structural.prune(self._schema, obj, "", root=True)
 
     def default(self, obj: Obj, old: Obj | None) -> None:
-        node = self._schema
-        if node is not None and structural.validate(node, obj, "", None, skip=("apiVersion", "kind", "metadata")):
-            return  # problems() tells; defaults would trip over values of the wrong type
+        # With a value of the wrong type problems() tells; defaults would trip over it.
+        if self._misshapen(obj):
+            return
+        if "spec" in self._schema.properties:
+            obj.setdefault("spec", {})
         if self._default is not None:
             self._default(obj, old)
 
     def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
-        node = self._schema
-        causes: list[Cause] = []
-        if node is not None:
-            causes = structural.validate(node, obj, "", None, skip=("apiVersion", "kind", "metadata"))
+        causes = self._misshapen(obj)
         if not causes and self._problems is not None:
             causes = self._problems(obj, old)
         return causes
+
+    def _misshapen(self, obj: Obj) -> list[Cause]:
+        return structural.validate(self._schema, obj, "", None, skip=("apiVersion", "kind", "metadata"))
 
     def list_keys(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         name = path[-1]

@@ -291,6 +291,8 @@ def delete_options(request: Request, body: Obj) -> DeleteOptions:
     if body and body.get("kind") not in (None, "", "DeleteOptions"):
         raise status.bad_request(f"the body of a DELETE is DeleteOptions, not {body.get('kind')}")
     conditions = body.get("preconditions") or {}
+    if not isinstance(conditions, dict) or not all(isinstance(v, str) for v in conditions.values()):
+        raise status.bad_request("preconditions of DeleteOptions is an object of texts")
     propagation = body.get("propagationPolicy") or request.parameter("propagationPolicy")
     if body.get("orphanDependents") is True or request.flag("orphanDependents"):
         propagation = "Orphan"
@@ -303,6 +305,8 @@ def delete_options(request: Request, body: Obj) -> DeleteOptions:
         )
     grace = body.get("gracePeriodSeconds")
     dry_run = body.get("dryRun") or request.query.get("dryRun", [])
+    if not isinstance(dry_run, list) or any(d not in ("", "All") for d in dry_run):
+        raise status.bad_request(f'invalid dryRun {dry_run}: the only supported value is "All"')
     return DeleteOptions(
         uid=conditions.get("uid"),
         resource_version=conditions.get("resourceVersion"),

@@ -29,9 +29,10 @@ CREATE TABLE IF NOT EXISTS objects (
   PRIMARY KEY (resource, namespace, name)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT OR IGNORE INTO meta VALUES ('layout', 1), ('resource_version', 0);
 """
 LAYOUT = 1
+FIRST_VERSION = 1000
+"""Where a new file begins, so that small numbers that clients make up are never a place to watch from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class CommitLog:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.executescript(_SCHEMA)
+            first = (("layout", LAYOUT), ("resource_version", FIRST_VERSION))
+            connection.executemany("INSERT OR IGNORE INTO meta VALUES (?,?)", first)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
         except sqlite3.OperationalError as error:
             connection.close()

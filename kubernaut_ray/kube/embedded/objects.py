@@ -14,6 +14,9 @@ from typing import Any
 import orjson
 
 from kubernaut_ray.kube.embedded import managed, meta, patches, status
+from kubernaut_ray.kube.embedded import schema as structural
+from kubernaut_ray.kube.embedded.builtin_rules import component_node
+from kubernaut_ray.kube.embedded.builtin_schemas import OBJECT_META
 from kubernaut_ray.kube.embedded.hub import Entry
 from kubernaut_ray.kube.embedded.kinds import Kind
 from kubernaut_ray.kube.embedded.status import Cause, Obj
@@ -133,7 +136,7 @@ class Objects:
                 name,
                 f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: {old['metadata']['uid']}",
             )
-        obj: Obj = patches.copied(_combined(kind, old, wanted, subresource))
+        obj: Obj = patches.copied(_combined(kind, old, {**wanted, "metadata": given}, subresource))
         obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         self._finish(kind, obj, old, options, subresource)
         if kind.generation and _desired(kind, obj) != _desired(kind, old):
@@ -233,14 +236,19 @@ class Objects:
     def _finish(self, kind: Kind, obj: Obj, old: Obj | None, options: Options, subresource: str = "") -> None:
         """Prune, default, validate and note ownership, in place."""
         kind.rules.canonical(obj)
-        unknown = kind.rules.prune(obj)
+        described = component_node(OBJECT_META)
+        structural.drop_nulls(described, obj["metadata"])
+        unknown = structural.prune(described, obj["metadata"], "metadata") + kind.rules.prune(obj)
         if unknown and options.field_validation != "Ignore":
             if options.field_validation == "Strict":
                 texts = ", ".join(f'unknown field "{u}"' for u in unknown)
                 raise status.bad_request(f"strict decoding error: {texts}")
             options.warnings += [f'unknown field "{u}"' for u in unknown]
-        kind.rules.default(obj, old)
-        causes: list[Cause] = meta.problems(kind, obj["metadata"])
+        if causes := structural.validate(described, obj["metadata"], "metadata", None):
+            raise status.invalid(kind.kind, kind.group, str(obj["metadata"].get("name", "")), causes)
+        causes = meta.problems(kind, obj["metadata"])
+        if not causes:
+            kind.rules.default(obj, old)
         if old is not None and "deletionTimestamp" in old["metadata"]:
             before = set(old["metadata"].get("finalizers") or ())
             added = [f for f in obj["metadata"].get("finalizers") or () if f not in before]

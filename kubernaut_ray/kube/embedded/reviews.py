@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubernaut_ray.kube.embedded.authn import Authenticator, User
+from kubernaut_ray.kube.embedded.columns import at
 from kubernaut_ray.kube.embedded.kinds import Kind
 from kubernaut_ray.kube.embedded.rbac import Access, Authorizer
 from kubernaut_ray.kube.embedded.status import Obj, bad_request, invalid, required
@@ -32,11 +33,11 @@ class Reviews:
         """Return the review with its status filled in."""
         if body.get("kind") not in (None, "", kind.kind):
             raise bad_request(f"the body is a {body.get('kind')}, this endpoint takes a {kind.kind}")
+        if causes := kind.rules.problems({**body, "spec": body.get("spec") or {}}, None):
+            raise invalid(kind.kind, kind.group, "", causes)
         spec = body.get("spec") or {}
-        if not isinstance(spec, Mapping):
-            raise bad_request("spec must be an object")
         status = self._answers[kind.kind](dict(spec), user, namespace)
-        metadata = {"creationTimestamp": None, **(body.get("metadata") or {})}
+        metadata = {"creationTimestamp": None, **at(body, "metadata", missing={})}
         shown = {k: v for k, v in spec.items() if k != "token"} if kind.kind == "TokenReview" else spec
         return {
             "kind": kind.kind,

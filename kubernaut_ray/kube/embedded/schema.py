@@ -15,7 +15,7 @@ from kubernaut_ray.kube.embedded.cel import Rule
 from kubernaut_ray.kube.embedded.cel_syntax import CelError
 from kubernaut_ray.kube.embedded.formats import FORMATS
 from kubernaut_ray.kube.embedded.patches import copied
-from kubernaut_ray.kube.embedded.status import Cause, Obj, invalid_value, required, unsupported
+from kubernaut_ray.kube.embedded.status import Cause, Obj, invalid_value, required, shown, unsupported
 
 _NONE: Any = object()
 _TYPES = ("object", "array", "string", "integer", "number", "boolean")
@@ -78,6 +78,16 @@ _KNOWN = {
 }  # fmt: skip
 
 
+_NUMBER = (int, float)
+_SHAPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(_BOUNDS, _NUMBER),
+    **dict.fromkeys(("type", "pattern", "format", "x-kubernetes-list-type", "x-kubernetes-map-type"), str),
+    **dict.fromkeys(("required", "enum", "allOf", "anyOf", "oneOf", "x-kubernetes-validations"), list),
+    "x-kubernetes-list-map-keys": list,
+    "properties": dict,
+}
+
+
 def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False) -> Node:
     """Compile a structural schema. ``nested`` is for the value validations inside allOf, anyOf, oneOf and not."""
     if not isinstance(schema, Mapping):
@@ -85,16 +95,21 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
     for key in schema:
         if key not in _KNOWN:
             raise SchemaError(f"{path}.{key}", f"unknown field {key!r} in a structural schema")
+    for key, wanted in _SHAPES.items():
+        if schema.get(key) is not None and (
+            not isinstance(schema[key], wanted) or (wanted is _NUMBER and schema[key] is True)
+        ):
+            raise SchemaError(f"{path}.{key}", f"{shown(schema[key])} is of the wrong type")
     node = Node(
-        type=schema.get("type", ""),
+        type=schema.get("type") or "",
         required=tuple(schema.get("required") or ()),
-        enum=tuple(schema["enum"]) if "enum" in schema else None,
-        format=schema.get("format", ""),
+        enum=tuple(schema["enum"]) if schema.get("enum") is not None else None,
+        format=schema.get("format") or "",
         nullable=bool(schema.get("nullable")),
         int_or_string=bool(schema.get("x-kubernetes-int-or-string")),
         preserve=bool(schema.get("x-kubernetes-preserve-unknown-fields")),
         embedded=bool(schema.get("x-kubernetes-embedded-resource")),
-        list_type=schema.get("x-kubernetes-list-type", ""),
+        list_type=schema.get("x-kubernetes-list-type") or "",
         map_keys=tuple(schema.get("x-kubernetes-list-map-keys") or ()),
         atomic_map=schema.get("x-kubernetes-map-type") == "atomic",
         bounds={k: schema[k] for k in _BOUNDS if schema.get(k) is not None},
@@ -106,7 +121,7 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
         raise SchemaError(f"{path}.type", f"{node.type!r} is not one of {', '.join(_TYPES)}")
     if not node.type and not nested and not (node.int_or_string or node.preserve):
         raise SchemaError(f"{path}.type", "Required value: must not be empty for specified object fields")
-    if "pattern" in schema:
+    if schema.get("pattern") is not None:
         try:
             node.pattern = re.compile(schema["pattern"])
         except re.error as error:
@@ -117,10 +132,8 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
         try:
             node.rules = (*node.rules, Rule.compiled(rule, schema))
         except CelError as error:
-            raise SchemaError(
-                f"{where}.rule", f"{rule.get('rule')!r} cannot be evaluated by this server: {error}"
-            ) from None
-    if "default" in schema:
+            raise SchemaError(f"{where}.rule", f"{shown(rule)} cannot be evaluated by this server: {error}") from None
+    if schema.get("default") is not None:
         node.default = schema["default"]
         value = copied(node.default)
         apply_defaults(node, value)
@@ -134,8 +147,6 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
 
 def _compile_children(node: Node, schema: Mapping[str, Any], path: str, *, nested: bool) -> None:
     properties = schema.get("properties") or {}
-    if not isinstance(properties, Mapping):
-        raise SchemaError(f"{path}.properties", "must be an object")
     node.properties = {k: compiled(v, f"{path}.properties[{k}]", nested=nested) for k, v in properties.items()}
     additional = schema.get("additionalProperties")
     if isinstance(additional, Mapping):
@@ -146,7 +157,7 @@ def _compile_children(node: Node, schema: Mapping[str, Any], path: str, *, neste
         node.additional = compiled(additional, f"{path}.additionalProperties", nested=nested)
     elif additional is not None:
         node.additional = bool(additional)
-    if "items" in schema:
+    if schema.get("items") is not None:
         node.items = compiled(schema["items"], f"{path}.items", nested=nested)
     elif node.type == "array" and not nested:
         raise SchemaError(f"{path}.items", "Required value: must be specified")
@@ -157,7 +168,7 @@ def _compile_children(node: Node, schema: Mapping[str, Any], path: str, *, neste
     for key, attribute in (("allOf", "all_of"), ("anyOf", "any_of"), ("oneOf", "one_of")):
         parts = schema.get(key) or ()
         setattr(node, attribute, tuple(compiled(p, f"{path}.{key}[{i}]", nested=True) for i, p in enumerate(parts)))
-    if "not" in schema:
+    if schema.get("not") is not None:
         node.negated = compiled(schema["not"], f"{path}.not", nested=True)
 
 

@@ -15,9 +15,9 @@ import orjson
 from kubernaut_ray.kube.embedded import meta, patches, status
 from kubernaut_ray.kube.embedded.authn import Account, Authenticator
 from kubernaut_ray.kube.embedded.columns import at
-from kubernaut_ray.kube.embedded.handlers import Answer
+from kubernaut_ray.kube.embedded.handlers import Answer, delete_options
 from kubernaut_ray.kube.embedded.kinds import Kind, Scale
-from kubernaut_ray.kube.embedded.objects import DeleteOptions, Objects, Options, in_version
+from kubernaut_ray.kube.embedded.objects import Objects, Options, in_version
 from kubernaut_ray.kube.embedded.requests import Request, Target
 from kubernaut_ray.kube.embedded.selectors import from_label_selector, labels_match
 from kubernaut_ray.kube.embedded.status import Obj
@@ -134,13 +134,8 @@ class Subresources:
                         ],
                     },
                 )
-        given = body.get("deleteOptions") or {}
-        conditions = given.get("preconditions") or {}
-        options = DeleteOptions(
-            uid=conditions.get("uid"),
-            resource_version=conditions.get("resourceVersion"),
-            dry_run="All" in (given.get("dryRun") or ()),
-        )
+        given = at(body, "deleteOptions", missing={})
+        options = delete_options(request, given if isinstance(given, dict) else {})
         self._objects.delete(kind, target.namespace, target.name, options)
         await self._objects.store.settled()
         return Answer(
@@ -152,7 +147,9 @@ class Subresources:
         account = self._objects.get(kind, target.namespace, target.name).obj
         await self._objects.store.settled()
         spec = body.get("spec") or {}
-        seconds = spec.get("expirationSeconds", 3600)
+        if not isinstance(spec, dict) or not isinstance(spec.get("audiences") or [], list):
+            raise status.bad_request("spec of a TokenRequest is an object, and its audiences are a list")
+        seconds = spec.get("expirationSeconds") or 3600
         if not isinstance(seconds, int) or not 600 <= seconds <= _MAX_TOKEN_SECONDS:
             raise status.invalid(
                 "TokenRequest", "authentication.k8s.io", "",

@@ -97,7 +97,7 @@ def _judge(request: IncidentRequest, hypothesis: Hypothesis, hit: SearchHit) -> 
         hypothesis.weight * fit * signal * proven * caution * 0.95 ** len(request.previous_executions), CEILING
     )
     rationale = (
-        f"{workflow.title or workflow.workflow_name} can {remedy.what}. Cause supported to {hypothesis.weight:.2f}, action to "
+        f"To {remedy.what}. The cause is supported to {hypothesis.weight:.2f}, the action to "
         f"{fit:.2f}, label match to {signal:.2f}{record}{cautions}."
     )
     hopeless = next(

@@ -59,6 +59,8 @@ def _value(parameter: WorkflowParameter, hints: Hints, target: TargetResource, t
     words = keywords(parameter.name)
     if "namespace" in words:
         return target.namespace
+    if "image" in words:
+        return hints.image
     if "container" in words:
         return hints.container
     if words & {"memory", "mem"}:
@@ -75,7 +77,7 @@ def _value(parameter: WorkflowParameter, hints: Hints, target: TargetResource, t
         return ""
     by_word = {
         "pdb": hints.budget, "budget": hints.budget, "disruption": hints.budget, "hpa": hints.scaler, "autoscaler": hints.scaler,
-        "pod": hints.pod, "node": hints.node, "pvc": hints.claim, "claim": hints.claim, "image": hints.image, "kind": target.kind,
+        "pod": hints.pod, "node": hints.node, "pvc": hints.claim, "claim": hints.claim, "kind": target.kind,
     }  # fmt: skip
     for word, value in by_word.items():
         if word in words:

@@ -208,7 +208,8 @@ def replicas(f: Findings) -> Hypothesis | None:
             factors=tuple(f"the latest rollout changed {line}" for line in f.rollouts[0]["changes"][:4]),
             hints=Hints(revisions=tuple(r["revision"] for r in f.rollouts[1:])),
         )
-    if available < desired:
+    silent = not any(c["waitingReason"] or c["lastTermination"] for _, c in f.containers if not c["ready"])
+    if available < desired and silent:
         return Hypothesis(
             "KubeDeploymentReplicasMismatch",
             0.6,

@@ -26,6 +26,24 @@ from tests import build
 from tests.actors.ai_analysis.test_decide import response
 from tests.crash import START, crash_everywhere
 
+
+class OnePolicy(PolicyEngine):
+    """Compiled once for all the lives of a controller; ``end`` closes it."""
+
+    async def close(self) -> None:
+        """A controller that stops leaves it."""
+
+    async def end(self) -> None:
+        await super().close()
+
+
+@pytest.fixture
+async def policies():
+    engine = OnePolicy(shipped.directory() / "policies", APPROVAL)
+    yield engine
+    await engine.end()
+
+
 KEY = Key(names.SYSTEM_NAMESPACE, "ai-rr-1")
 
 
@@ -90,7 +108,7 @@ async def put(kube: Any, found: AIAnalysis) -> None:
     ],
     ids=["straight", "two failed investigations", "a service away for a while", "never an answer", "resolved", "a person"],
 )  # fmt: skip
-async def test_crashes_anywhere_converge(world, phase, reason):
+async def test_crashes_anywhere_converge(policies, world, phase, reason):
     """However often and wherever the controller dies, the analysis ends the same, and each investigation was one."""
     lives: dict[int, Investigations] = {}
 
@@ -100,8 +118,7 @@ async def test_crashes_anywhere_converge(world, phase, reason):
         await put(kube, analysis())
 
     def make_controller(kube: Any) -> AIAnalysisController:
-        engine = PolicyEngine(shipped.directory() / "policies", APPROVAL)
-        return AIAnalysisController(kube, Settings(), lives[0], engine)
+        return AIAnalysisController(kube, Settings(), lives[0], policies)
 
     report = await crash_everywhere(make_controller, make_world, KEY, ignore=("totalAnalysisTime",))
 
@@ -111,7 +128,7 @@ async def test_crashes_anywhere_converge(world, phase, reason):
     assert len(report.points) >= 8
 
 
-async def test_the_walk_is_on_record():
+async def test_the_walk_is_on_record(policies):
     """Each step of the walk is told, and a person is shown what to decide where production asks for one."""
     investigations = Investigations()
 
@@ -120,8 +137,7 @@ async def test_the_walk_is_on_record():
         await put(kube, analysis(Environment.PRODUCTION))
 
     def make_controller(kube: Any) -> AIAnalysisController:
-        engine = PolicyEngine(shipped.directory() / "policies", APPROVAL)
-        return AIAnalysisController(kube, Settings(), investigations, engine)
+        return AIAnalysisController(kube, Settings(), investigations, policies)
 
     report = await crash_everywhere(make_controller, make_world, KEY, ignore=("totalAnalysisTime",))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kubernaut_ray.kube import resources
@@ -87,3 +89,13 @@ async def test_the_last_discovery_serves_while_the_api_is_away() -> None:
     world.fault = Unavailable("connection refused")
     cluster._kinds_until = 0.0
     assert await cluster.kinds() is kinds
+
+
+async def test_without_leave_to_discover_the_well_known_kinds_serve() -> None:
+    """A refused discovery is no reason to refuse signals, and concurrent ones ask once."""
+    world = World()
+    world.fault = Forbidden("no", status=403, reason="Forbidden")
+    cluster = Cluster(world, attempts=1)
+    all_kinds = await asyncio.gather(*(cluster.kinds() for _ in range(10)))
+    assert all_kinds[0].of_word("pod") is not None
+    assert world.reads["discovery"] == 1

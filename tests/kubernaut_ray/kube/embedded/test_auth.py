@@ -30,7 +30,7 @@ def test_the_administrator(authenticator: Authenticator, tmp_path: Path) -> None
     assert user is not None
     assert "system:masters" in user.groups
     for name in ("admin.token", "tokens.json", "service-account.key"):
-        assert 0o600 == stat.S_IMODE((tmp_path / name).stat().st_mode)
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     assert authenticator.admin_token not in (tmp_path / "tokens.json").read_text()
 
 
@@ -50,7 +50,7 @@ def test_service_account_tokens(authenticator: Authenticator) -> None:
     other, _ = authenticator.issue(ACCOUNT, ("vault",), 3600)
     assert authenticator.user(other) is None
     assert ACCOUNT.user == authenticator.user(other, ("vault", AUDIENCE))
-    assert ["vault"] == authenticator.audiences(other, ("vault", "x"))
+    assert authenticator.audiences(other, ("vault", "x")) == ["vault"]
 
 
 def test_tokens_die_with_their_account(tmp_path: Path) -> None:
@@ -81,7 +81,15 @@ def test_forged_tokens(authenticator: Authenticator, tmp_path: Path) -> None:
     none = base64.urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=")
     (tmp_path / "other").mkdir()
     foreign, _ = Authenticator(tmp_path / "other", lambda *_: "uid-1").issue(ACCOUNT, (), 3600)
-    for text in (f"{header}.{forged}.{signature}", f"{none}.{claims}.", foreign, "", "a.b.c", "x", f"{header}.{claims}.AAAA"):
+    for text in (
+        f"{header}.{forged}.{signature}",
+        f"{none}.{claims}.",
+        foreign,
+        "",
+        "a.b.c",
+        "x",
+        f"{header}.{claims}.AAAA",
+    ):
         assert authenticator.user(text) is None, text
 
 
@@ -94,9 +102,16 @@ async def store(tmp_path: Path) -> Any:
 
 
 def rbac(store: Store, plural: str, name: str, body: dict[str, Any], namespace: str = "") -> None:
-    kind = {"roles": "Role", "clusterroles": "ClusterRole", "rolebindings": "RoleBinding", "clusterrolebindings": "ClusterRoleBinding"}
+    kind = {
+        "roles": "Role",
+        "clusterroles": "ClusterRole",
+        "rolebindings": "RoleBinding",
+        "clusterrolebindings": "ClusterRoleBinding",
+    }
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
-    store.put(f"{plural}.rbac.authorization.k8s.io", namespace, name, {"kind": kind[plural], "metadata": metadata, **body})
+    store.put(
+        f"{plural}.rbac.authorization.k8s.io", namespace, name, {"kind": kind[plural], "metadata": metadata, **body}
+    )
 
 
 def allowed(authorizer: Authorizer, user: User, **access: Any) -> bool:
@@ -145,7 +160,9 @@ async def test_masters_and_discovery(store: Store) -> None:
     assert allowed(authorizer, User("root", groups=("system:masters",)), verb="delete", resource="nodes")
     anybody = User("x", groups=("system:authenticated",))
     assert allowed(authorizer, anybody, verb="get", path="/apis/apps/v1")
-    assert allowed(authorizer, anybody, verb="create", group="authorization.k8s.io", resource="selfsubjectaccessreviews")
+    assert allowed(
+        authorizer, anybody, verb="create", group="authorization.k8s.io", resource="selfsubjectaccessreviews"
+    )
     assert not allowed(authorizer, anybody, verb="get", path="/metrics")
     assert not allowed(authorizer, anybody, verb="list", resource="namespaces")
 
@@ -164,5 +181,3 @@ async def test_masters_and_discovery(store: Store) -> None:
 def test_rules(rule: dict[str, Any], access: dict[str, Any], expected: bool) -> None:
     """Names, subresources and groups narrow a rule."""
     assert expected is covers(rule, Access(**{"verb": "get", "resource": "pods", **access}))
-
-

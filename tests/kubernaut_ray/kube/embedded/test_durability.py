@@ -50,8 +50,11 @@ async def test_acknowledged_writes_survive_kill_9(tmp_path: Path, durability: st
     process = await asyncio.to_thread(start_embedded, tmp_path)
     try:
         async with await KubeClient.connect(tmp_path / "kubeconfig") as client:
-            found = {o["metadata"]["name"]: o.get("data", {}).get("k", "") for o in (await client.list(resources.CONFIG_MAP, "default")).items}
+            found = {
+                o["metadata"]["name"]: o.get("data", {}).get("k", "")
+                for o in (await client.list(resources.CONFIG_MAP, "default")).items
+            }
     finally:
         end_embedded(process)
-    assert [] == [n for n, value in alive.items() if n not in found or (value and found[n] != value)]
+    assert [n for n, value in alive.items() if n not in found or (value and found[n] != value)] == []
     assert not deleted & found.keys()

@@ -20,7 +20,7 @@ async def test_replay_and_live_join_without_gap_or_double() -> None:
         it.publish(event(version))
     subscription = it.subscribe("pods.", 11, lambda e: e.type)
     it.publish(event(14))
-    assert [12, 13, 14] == [e.version for _, e in subscription.drain()]
+    assert [e.version for _, e in subscription.drain()] == [12, 13, 14]
 
 
 async def test_versions_from_before_the_start_are_gone() -> None:
@@ -28,7 +28,7 @@ async def test_versions_from_before_the_start_are_gone() -> None:
     it = Hub(10)
     with pytest.raises(ApiStatus) as caught:
         it.subscribe("pods.", 9, lambda e: e.type)
-    assert (410, "Expired") == (caught.value.code, caught.value.reason)
+    assert (caught.value.code, caught.value.reason) == (410, "Expired")
     it.subscribe("pods.", 10, lambda e: e.type)
 
 
@@ -40,7 +40,7 @@ async def test_versions_that_left_the_ring_are_gone(monkeypatch: pytest.MonkeyPa
         it.publish(event(version))
     with pytest.raises(ApiStatus):
         it.subscribe("pods.", 1, lambda e: e.type)
-    assert [3, 4, 5] == [e.version for _, e in it.subscribe("pods.", 2, lambda e: e.type).drain()]
+    assert [e.version for _, e in it.subscribe("pods.", 2, lambda e: e.type).drain()] == [3, 4, 5]
     it.subscribe("secrets.", 0, lambda e: e.type)
 
 
@@ -64,7 +64,7 @@ async def test_filters_choose() -> None:
     assert not await subscription.wait(0.001)
     it.publish(event(2, "b"))
     assert await subscription.wait(1)
-    assert [2] == [e.version for _, e in subscription.drain()]
+    assert [e.version for _, e in subscription.drain()] == [2]
 
 
 async def test_dropping_a_resource_ends_its_watches() -> None:

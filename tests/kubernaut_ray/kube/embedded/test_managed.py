@@ -45,16 +45,23 @@ def test_the_wire_form_reads_back() -> None:
     """FieldsV1 is written as Kubernetes writes it, and read back the same."""
     found = frozenset(managed.flatten(POD, keys))
     tree = managed.tree(found)
-    assert {".": {}, "f:args": {}, "f:image": {}, "f:name": {}} == {
-        k: v for k, v in tree["f:spec"]["f:containers"]['k:{"name":"c"}'].items() if k != "f:ports"
+    assert {k: v for k, v in tree["f:spec"]["f:containers"]['k:{"name":"c"}'].items() if k != "f:ports"} == {
+        ".": {},
+        "f:args": {},
+        "f:image": {},
+        "f:name": {},
     }
     assert found == managed.paths(tree)
 
 
 VALUES = st.recursive(
     st.integers(0, 3) | st.text("ab", max_size=1),
-    lambda inner: st.dictionaries(st.sampled_from(["a", "b", "env"]), inner, max_size=3)
-    | st.lists(st.fixed_dictionaries({"name": st.sampled_from(["x", "y"])}), max_size=2, unique_by=lambda i: i["name"]),
+    lambda inner: (
+        st.dictionaries(st.sampled_from(["a", "b", "env"]), inner, max_size=3)
+        | st.lists(
+            st.fixed_dictionaries({"name": st.sampled_from(["x", "y"])}), max_size=2, unique_by=lambda i: i["name"]
+        )
+    ),
     max_leaves=8,
 )
 

@@ -14,7 +14,9 @@ from kubernaut_ray.kube.embedded.status import ApiStatus
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text("abc", max_size=2),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc/~", min_size=1, max_size=2), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc/~", min_size=1, max_size=2), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 OBJECTS = st.dictionaries(st.text("abc", min_size=1, max_size=2), JSON, max_size=4)
@@ -53,14 +55,22 @@ def test_merge_patch_is_idempotent(document: dict[str, Any], patch: dict[str, An
         pytest.param([{"op": "add", "path": "/a/-", "value": 3}], {"a": [1, 2, 3], "b": {"c": 1}}, id="appends"),
         pytest.param([{"op": "add", "path": "/a/0", "value": 0}], {"a": [0, 1, 2], "b": {"c": 1}}, id="inserts"),
         pytest.param([{"op": "replace", "path": "/b/c", "value": 2}], {"a": [1, 2], "b": {"c": 2}}, id="replaces"),
-        pytest.param([{"op": "replace", "path": "/a/1", "value": 9}], {"a": [1, 9], "b": {"c": 1}}, id="replaces an item"),
+        pytest.param(
+            [{"op": "replace", "path": "/a/1", "value": 9}], {"a": [1, 9], "b": {"c": 1}}, id="replaces an item"
+        ),
         pytest.param([{"op": "remove", "path": "/a/0"}], {"a": [2], "b": {"c": 1}}, id="removes an item"),
         pytest.param([{"op": "move", "from": "/b/c", "path": "/d"}], {"a": [1, 2], "b": {}, "d": 1}, id="moves"),
-        pytest.param([{"op": "copy", "from": "/b", "path": "/d"}], {"a": [1, 2], "b": {"c": 1}, "d": {"c": 1}}, id="copies"),
         pytest.param(
-            [{"op": "test", "path": "/b/c", "value": 1}, {"op": "remove", "path": "/b"}], {"a": [1, 2]}, id="tests first"
+            [{"op": "copy", "from": "/b", "path": "/d"}], {"a": [1, 2], "b": {"c": 1}, "d": {"c": 1}}, id="copies"
         ),
-        pytest.param([{"op": "add", "path": "/x~1y", "value": 1}], {"a": [1, 2], "b": {"c": 1}, "x/y": 1}, id="escapes"),
+        pytest.param(
+            [{"op": "test", "path": "/b/c", "value": 1}, {"op": "remove", "path": "/b"}],
+            {"a": [1, 2]},
+            id="tests first",
+        ),
+        pytest.param(
+            [{"op": "add", "path": "/x~1y", "value": 1}], {"a": [1, 2], "b": {"c": 1}, "x/y": 1}, id="escapes"
+        ),
     ],
 )
 def test_json_patch(operations: Any, expected: Any) -> None:
@@ -90,7 +100,14 @@ def test_json_patch_refusals(operations: Any, code: int) -> None:
     assert code == caught.value.code
 
 
-POD = {"spec": {"containers": [{"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "b:1"}]}}
+POD = {
+    "spec": {
+        "containers": [
+            {"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}]},
+            {"name": "b", "image": "b:1"},
+        ]
+    }
+}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +138,11 @@ POD = {"spec": {"containers": [{"name": "a", "image": "a:1", "env": [{"name": "X
             {
                 "spec": {
                     "containers": [
-                        {"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+                        {
+                            "name": "a",
+                            "image": "a:1",
+                            "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}],
+                        },
                         {"name": "b", "image": "b:1"},
                     ]
                 }
@@ -136,7 +157,9 @@ POD = {"spec": {"containers": [{"name": "a", "image": "a:1", "env": [{"name": "X
         pytest.param({"spec": {"$patch": "replace", "x": 1}}, {"spec": {"x": 1}}, id="an object is replaced"),
         pytest.param({"spec": {"$patch": "delete"}}, {}, id="an object is deleted"),
         pytest.param(
-            {"spec": {"tolerations": [{"key": "k"}], "containers": None}}, {"spec": {"tolerations": [{"key": "k"}]}}, id="null removes"
+            {"spec": {"tolerations": [{"key": "k"}], "containers": None}},
+            {"spec": {"tolerations": [{"key": "k"}]}},
+            id="null removes",
         ),
     ],
 )
@@ -147,18 +170,18 @@ def test_strategic_patch(patch: Any, expected: Any) -> None:
 
 def test_strategic_patch_lists_without_a_key_are_replaced() -> None:
     """Tolerations, arguments and rules have no merge key."""
-    assert {"spec": {"tolerations": [{"key": "b"}]}} == strategic_patch(
-        {"spec": {"tolerations": [{"key": "a"}]}}, {"spec": {"tolerations": [{"key": "b"}]}}
-    )
+    assert strategic_patch({"spec": {"tolerations": [{"key": "a"}]}}, {"spec": {"tolerations": [{"key": "b"}]}}) == {
+        "spec": {"tolerations": [{"key": "b"}]}
+    }
 
 
 def test_strategic_patch_primitive_sets() -> None:
     """Finalizers are added and deleted one by one."""
     old = {"metadata": {"finalizers": ["a/b"]}}
     both = strategic_patch(old, {"metadata": {"finalizers": ["c/d"]}})
-    assert ["a/b", "c/d"] == both["metadata"]["finalizers"]
+    assert both["metadata"]["finalizers"] == ["a/b", "c/d"]
     left = strategic_patch(both, {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/b"]}})
-    assert ["c/d"] == left["metadata"]["finalizers"]
+    assert left["metadata"]["finalizers"] == ["c/d"]
 
 
 def test_strategic_patch_needs_the_merge_key() -> None:

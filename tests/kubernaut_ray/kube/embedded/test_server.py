@@ -34,7 +34,9 @@ async def client(server: EmbeddedServer) -> AsyncIterator[KubeClient]:
         yield it
 
 
-async def raw(server: EmbeddedServer, method: str, path: str, token: str | None = None, **options: Any) -> tuple[int, Any, Any]:
+async def raw(
+    server: EmbeddedServer, method: str, path: str, token: str | None = None, **options: Any
+) -> tuple[int, Any, Any]:
     trust = ssl.create_default_context(cafile=str(server.data_dir / "ca.crt"))
     headers = {**({"Authorization": f"Bearer {token}"} if token else {}), **options.pop("headers", {})}
     async with (
@@ -52,20 +54,26 @@ def admin(server: EmbeddedServer) -> str:
 async def test_private_files(server: EmbeddedServer) -> None:
     """Whatever holds a secret is for its owner only."""
     folder = server.data_dir / "kube"
-    assert 0o700 == stat.S_IMODE(folder.stat().st_mode)
-    for path in (server.kubeconfig, folder / "ca.key", folder / "server.key", folder / "admin.token", folder / "tokens.json"):
-        assert 0o600 == stat.S_IMODE(path.stat().st_mode), path
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for path in (
+        server.kubeconfig,
+        folder / "ca.key",
+        folder / "server.key",
+        folder / "admin.token",
+        folder / "tokens.json",
+    ):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
 async def test_open_paths(server: EmbeddedServer) -> None:
     """Health and version need no token; everything else does."""
     for path in ("/healthz", "/livez", "/readyz"):
-        assert (200, "ok") == (await raw(server, "GET", path))[:2]
+        assert (await raw(server, "GET", path))[:2] == (200, "ok")
     assert (await raw(server, "GET", "/version"))[1]["major"] == "1"
     for path in ("/api", "/apis", "/openapi/v3", "/api/v1/namespaces", "/nothing", "/"):
         code, body, _ = await raw(server, "GET", path)
-        assert (401, "Unauthorized") == (code, body["reason"]), path
-    assert 401 == (await raw(server, "GET", "/api/v1/namespaces", token="wrong"))[0]
+        assert (code, body["reason"]) == (401, "Unauthorized"), path
+    assert (await raw(server, "GET", "/api/v1/namespaces", token="wrong"))[0] == 401
 
 
 async def test_a_restart_goes_on(tmp_path: Path) -> None:
@@ -129,14 +137,18 @@ async def test_bodies_that_are_refused(server: EmbeddedServer) -> None:
     code, body, _ = await raw(
         server, "POST", path, token, data=b"k8s\0", headers={"Content-Type": "application/vnd.kubernetes.protobuf"}
     )
-    assert (415, "UnsupportedMediaType") == (code, body["reason"])
+    assert (code, body["reason"]) == (415, "UnsupportedMediaType")
     code, body, _ = await raw(server, "POST", path, token, data=b"{", headers={"Content-Type": "application/json"})
-    assert (400, "BadRequest") == (code, body["reason"])
+    assert (code, body["reason"]) == (400, "BadRequest")
     big = b'{"data":"' + b"x" * (4 * 1024 * 1024) + b'"}'
-    code, body, _ = await raw(server, "POST", path, token, data=io.BytesIO(big), headers={"Content-Type": "application/json"})
-    assert (413, "RequestEntityTooLarge") == (code, body["reason"])
-    code, _, _ = await raw(server, "POST", path, token, data=b"[" * 100_000, headers={"Content-Type": "application/json"})
-    assert 400 == code
+    code, body, _ = await raw(
+        server, "POST", path, token, data=io.BytesIO(big), headers={"Content-Type": "application/json"}
+    )
+    assert (code, body["reason"]) == (413, "RequestEntityTooLarge")
+    code, _, _ = await raw(
+        server, "POST", path, token, data=b"[" * 100_000, headers={"Content-Type": "application/json"}
+    )
+    assert code == 400
 
 
 async def test_pod_logs_are_simulated(client: KubeClient, server: EmbeddedServer) -> None:
@@ -155,12 +167,12 @@ async def test_pod_logs_are_simulated(client: KubeClient, server: EmbeddedServer
     await client.create(resources.POD, pod, "default")
     path = "/api/v1/namespaces/default/pods/p/log?container="
     token = admin(server)
-    assert "one\ntwo\nthree\n" == (await raw(server, "GET", path + "app", token))[1]
-    assert "three\n" == (await raw(server, "GET", path + "app&tailLines=1", token))[1]
-    assert "other\n" == (await raw(server, "GET", path + "side", token))[1]
-    assert "killed\n" == (await raw(server, "GET", path + "app&previous=true", token))[1]
-    assert 400 == (await raw(server, "GET", path + "nope", token))[0]
-    assert 400 == (await raw(server, "GET", "/api/v1/namespaces/default/pods/p/log", token))[0]
+    assert (await raw(server, "GET", path + "app", token))[1] == "one\ntwo\nthree\n"
+    assert (await raw(server, "GET", path + "app&tailLines=1", token))[1] == "three\n"
+    assert (await raw(server, "GET", path + "side", token))[1] == "other\n"
+    assert (await raw(server, "GET", path + "app&previous=true", token))[1] == "killed\n"
+    assert (await raw(server, "GET", path + "nope", token))[0] == 400
+    assert (await raw(server, "GET", "/api/v1/namespaces/default/pods/p/log", token))[0] == 400
 
 
 async def test_pages_are_one_snapshot(client: KubeClient) -> None:
@@ -172,7 +184,7 @@ async def test_pages_are_one_snapshot(client: KubeClient) -> None:
     await client.create(resources.CONFIG_MAP, {"metadata": {"name": "e"}}, "default")
     rest = await client.list(resources.CONFIG_MAP, "default", continue_token=first.continue_token)
     names = [o["metadata"]["name"] for o in (*first.items, *rest.items)]
-    assert ["a", "b", "c", "d", "kube-root-ca.crt"] == names
+    assert names == ["a", "b", "c", "d", "kube-root-ca.crt"]
     assert first.resource_version == rest.resource_version
     with pytest.raises(Invalid):
         await client.list(resources.CONFIG_MAP, "default", continue_token="rubbish")
@@ -205,7 +217,7 @@ async def test_a_stolen_kubeconfig_is_useless_after_token_rotation(tmp_path: Pat
     (tmp_path / "kube" / "admin.token").unlink()
     await server.start()
     try:
-        assert 401 == (await raw(server, "GET", "/api/v1/namespaces", old))[0]
+        assert (await raw(server, "GET", "/api/v1/namespaces", old))[0] == 401
         async with await KubeClient.connect(server.kubeconfig) as client:
             assert await client.list(resources.NAMESPACE)
     finally:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from kubernaut_ray.kube.embedded.log import CommitLog, LogFailed
+from kubernaut_ray.kube.embedded.log import FIRST_VERSION, CommitLog, LogFailed
 from kubernaut_ray.kube.embedded.status import ApiStatus
 from kubernaut_ray.kube.embedded.store import Store
+
+EXPECTED = list(range(FIRST_VERSION + 1, FIRST_VERSION + 51))
 
 
 def obj(name: str, **extra: Any) -> dict[str, Any]:
@@ -34,9 +36,9 @@ async def test_versions_grow_over_restarts(tmp_path: Path) -> None:
     store.close()
     again = opened(tmp_path)
     try:
-        assert 3 == gone.version == again.head
+        assert FIRST_VERSION + 3 == gone.version == again.head
         assert [obj("a")["metadata"]["name"]] == [e.obj["metadata"]["name"] for e in again.scan("configmaps.")]
-        assert 4 == again.put("configmaps.", "ns", "c", obj("c")).version
+        assert again.put("configmaps.", "ns", "c", obj("c")).version == FIRST_VERSION + 4
     finally:
         again.close()
 
@@ -45,14 +47,16 @@ async def test_events_come_after_the_commit(tmp_path: Path) -> None:
     """A watcher never sees what a crash could take back."""
     store = opened(tmp_path)
     seen: list[int] = []
-    subscription = store.hub.subscribe("configmaps.", 0, lambda event: seen.append(store.committed) or event.type)
+    subscription = store.hub.subscribe(
+        "configmaps.", FIRST_VERSION, lambda event: seen.append(store.committed) or event.type
+    )
     for i in range(50):
         store.put("configmaps.", "ns", f"n{i}", obj(f"n{i}"))
     assert not subscription.drain()
     await store.settled()
     events = subscription.drain()
-    assert [e.version for _, e in events] == list(range(1, 51))
-    assert all(committed >= version for committed, version in zip(seen, range(1, 51), strict=True))
+    assert [e.version for _, e in events] == EXPECTED
+    assert all(committed >= version for committed, version in zip(seen, EXPECTED, strict=True))
     store.close()
 
 
@@ -74,7 +78,7 @@ async def test_concurrent_writes_share_commits(tmp_path: Path, monkeypatch: pyte
 
     await asyncio.gather(*(write(i) for i in range(200)))
     store.close()
-    assert 200 == sum(sizes)
+    assert sum(sizes) == 200
     assert len(sizes) < 20
 
 
@@ -128,5 +132,5 @@ async def test_the_last_write_of_a_group_wins(tmp_path: Path) -> None:
     store.remove("configmaps.", "ns", "b")
     store.close()
     again = opened(tmp_path)
-    assert [{"k": "v"}] == [e.obj.get("data") for e in again.scan("configmaps.")]
+    assert [e.obj.get("data") for e in again.scan("configmaps.")] == [{"k": "v"}]
     again.close()

@@ -53,7 +53,12 @@ def container(**state: Any) -> dict[str, Any]:
             "CrashLoopBackOff",
         ),
         (
-            {"status": {"phase": "Running", "containerStatuses": [container(terminated={"reason": "OOMKilled", "exitCode": 137})]}},
+            {
+                "status": {
+                    "phase": "Running",
+                    "containerStatuses": [container(terminated={"reason": "OOMKilled", "exitCode": 137})],
+                }
+            },
             "OOMKilled",
         ),
         ({"status": {"phase": "Failed", "containerStatuses": [container(terminated={"exitCode": 3})]}}, "ExitCode:3"),
@@ -61,7 +66,10 @@ def container(**state: Any) -> dict[str, Any]:
         (
             {
                 "spec": {"initContainers": [{}, {}]},
-                "status": {"phase": "Pending", "initContainerStatuses": [container(terminated={"exitCode": 0}), container(running={})]},
+                "status": {
+                    "phase": "Pending",
+                    "initContainerStatuses": [container(terminated={"exitCode": 0}), container(running={})],
+                },
             },
             "Init:1/2",
         ),
@@ -95,16 +103,33 @@ def test_cells() -> None:
             "phase": "Running",
             "podIP": "10.0.0.1",
             "containerStatuses": [
-                {"ready": True, "restartCount": 2, "lastState": {"terminated": {"finishedAt": ago}}, "state": {"running": {}}}
+                {
+                    "ready": True,
+                    "restartCount": 2,
+                    "lastState": {"terminated": {"finishedAt": ago}},
+                    "state": {"running": {}},
+                }
             ],
         },
     }
     shown = cells("Pod", pod)
-    assert ("1/2", "Running", "2 (5m ago)", "5m", "n1") == tuple(shown[k] for k in ("Ready", "Status", "Restarts", "Age", "Node"))
+    assert tuple(shown[k] for k in ("Ready", "Status", "Restarts", "Age", "Node")) == (
+        "1/2",
+        "Running",
+        "2 (5m ago)",
+        "5m",
+        "n1",
+    )
     deployment = {"spec": {"replicas": 3}, "status": {"readyReplicas": 2, "updatedReplicas": 3}}
     shown = cells("Deployment", deployment)
-    assert ("2/3", 3, 0) == tuple(shown[k] for k in ("Ready", "Up-to-date", "Available"))
-    service = {"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]}}
-    assert "80/TCP,53/UDP" == cells("Service", service)["Port(s)"]
+    assert tuple(shown[k] for k in ("Ready", "Up-to-date", "Available")) == ("2/3", 3, 0)
+    service = {
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "10.96.0.1",
+            "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}],
+        }
+    }
+    assert cells("Service", service)["Port(s)"] == "80/TCP,53/UDP"
     node = {"spec": {"unschedulable": True}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
-    assert "Ready,SchedulingDisabled" == cells("Node", node)["Status"]
+    assert cells("Node", node)["Status"] == "Ready,SchedulingDisabled"

@@ -1,0 +1,108 @@
+"""What the fleet plans, without Ray running; ``tests/rayed`` shows what becomes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.controller_actor import BUILDERS, ActorSpec
+from actors.fleet import FleetPlan
+from actors.telemetry import Telemetry
+from kubernaut_ray.contracts.endpoints import Endpoints
+from kubernaut_ray.control.stats import BUCKETS, LoopStats, Result
+from kubernaut_ray.settings import Settings
+
+
+def plan(data_dir: Path, gateway: str = "", **settings: Any) -> FleetPlan:
+    return FleetPlan.of(
+        Settings.load(data_dir=str(data_dir), **settings),
+        Endpoints(gateway=gateway),
+        kubeconfig=data_dir / "kubeconfig",
+        token_file=data_dir / "token",
+    )
+
+
+def test_one_actor_a_kind_unless_the_settings_say_more(tmp_path: Path) -> None:
+    """Every kind is run; shards divide a kind among several actors with names of their own."""
+    assert [spec.plural for spec in plan(tmp_path).actors] == list(BUILDERS)
+    names = [spec.name for spec in plan(tmp_path, fleet={"shards": {"aianalyses": 2}}).actors]
+    assert [name for name in names if "aianalyses" in name] == [
+        "controller:aianalyses:00-31",
+        "controller:aianalyses:32-63",
+    ]
+    assert len(names) == len(set(names)) == len(BUILDERS) + 1
+
+
+def test_a_digest_tells_configurations_apart(tmp_path: Path) -> None:
+    """The same configuration has the same digest; every difference that matters shows."""
+
+    def digests(made: FleetPlan) -> tuple[str, ...]:
+        return tuple(spec.digest for spec in made.actors)
+
+    assert digests(plan(tmp_path)) == digests(plan(tmp_path))
+    assert digests(plan(tmp_path)) != digests(plan(tmp_path, gateway="http://127.0.0.1:1"))
+    assert digests(plan(tmp_path)) != digests(plan(tmp_path, analysis={"approval_threshold": 0.9}))
+
+
+def test_secrets_do_not_travel_in_a_plan(tmp_path: Path) -> None:
+    """An API key reaches the processes that need it by their environment, never by an actor's arguments."""
+    made = plan(tmp_path, llm={"provider": "openai", "api_key": "hunter2"})
+    assert "hunter2" not in repr(made)
+
+
+class Metric:
+    """A metric that adds up what it is told."""
+
+    def __init__(self) -> None:
+        self.told: dict[tuple[str, ...], float] = {}
+
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        key = tuple(tags.values())
+        self.told[key] = self.told.get(key, 0.0) + value
+
+    def observe(self, value: float, tags: dict[str, str]) -> None:
+        self.inc(1.0, {**tags, "value": str(value)})
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        self.told[tuple(tags.values())] = value
+
+
+class Loop:
+    """As much of a loop as telemetry reads."""
+
+    objects, queue, state = 7, (1, 2), "running"
+
+    def __init__(self) -> None:
+        self.stats = LoopStats()
+
+
+def test_counters_are_told_as_increments() -> None:
+    """Telling twice counts once; labels are kinds, results and phases, never names."""
+    telemetry = Telemetry("notificationrequests")
+    metrics = {
+        name: Metric() for name in ("reconciles", "effects", "transitions", "seconds", "queued", "objects", "leading")
+    }
+    telemetry._metrics = metrics
+    loop: Any = Loop()
+    loop.stats.took(0.003, Result.WROTE)
+    loop.stats.transitions["", "Pending"] += 1
+    telemetry.export(loop)
+    telemetry.export(loop)
+    loop.stats.took(99.0, Result.WROTE)
+    telemetry.export(loop)
+    kind = "notificationrequests"
+    assert metrics["reconciles"].told == {(kind, "wrote"): 2.0}
+    assert metrics["transitions"].told == {(kind, "", "Pending"): 1.0}
+    assert metrics["seconds"].told == {(kind, str(BUCKETS[0])): 1.0, (kind, str(BUCKETS[-1] * 2)): 1.0}
+    assert metrics["objects"].told == {(kind,): 7}
+    assert metrics["leading"].told == {(kind,): 1.0}
+
+
+@pytest.mark.parametrize("changes", [{"first_shard": 9, "last_shard": 3}, {"first_shard": 0, "last_shard": 64}])
+def test_impossible_shards_are_refused(tmp_path: Path, changes: dict[str, int]) -> None:
+    """A range that cannot be is an error where it is read."""
+    spec = ActorSpec("x", 0, 63, {}, {}, None, None, str(tmp_path))
+    with pytest.raises(ValueError, match="must lie within"):
+        _ = ActorSpec(**{**{f: getattr(spec, f) for f in spec.__slots__}, **changes}).shards
