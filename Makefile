@@ -16,7 +16,8 @@ demo: $(STAMP)/run ## Walk one incident through the whole system, on this machin
 	$(BIN)/kubernaut-ray demo
 
 test: $(STAMP)/dev $(STAMP)/servers ## Run all tests
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 -m "not rayed"
+	$(BIN)/pytest -m rayed
 
 lint: $(STAMP)/dev ## Run the linters and the type checker
 	$(BIN)/ruff check

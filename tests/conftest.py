@@ -9,17 +9,21 @@ import os
 import selectors
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 
 REPOSITORY = Path(__file__).parent.parent
+
+# Machines are shared and slow at times, which says nothing about the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 START_SECONDS = 30.0
 
 
@@ -106,12 +110,3 @@ async def namespace(kube: KubeClient) -> AsyncIterator[str]:
     await kube.create(resources.NAMESPACE, {"metadata": {"name": name}})
     yield name
     await kube.delete(resources.NAMESPACE, name)
-
-
-def poll_until(condition: object, *, seconds: float = 10.0, every: float = 0.02) -> None:
-    """Call ``condition`` until it is true; fail after ``seconds``."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true in time"
-        time.sleep(every)

@@ -7,6 +7,8 @@ inside the functions.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -107,6 +109,8 @@ def start(settings: Settings, scratch: Path, ports: RayPorts) -> None:
     import ray
 
     _imported.set()
+    # It says that SIGTERM is not its own; ``up`` has it.
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     ray.init(
         address="local",
         num_cpus=max(4, os.cpu_count() or 1),
@@ -135,6 +139,7 @@ def start_serve(host: str, port: int) -> None:
     """Start Serve's controller and ingress. Blocks for some seconds."""
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         proxy_location="HeadOnly",
         http_options={"host": host, "port": port},
@@ -152,13 +157,17 @@ def deploy(args: dict[str, Any], apps: tuple[str, ...] = APPS) -> None:
     serve.run_many(targets, wait_for_applications_running=True)
 
 
-def stop_serve() -> None:
-    """Drain and end the applications; what one could no longer tell another lies in its audit spool."""
+def stop_serve(log: Path) -> None:
+    """Drain and end the applications; what one could no longer tell another lies in its audit spool.
+
+    Ray reports on standard error that Serve's controller ended itself while it was asked to end; that goes to ``log``.
+    """
     import ray
     from ray import serve
 
     if ray.is_initialized():
-        serve.shutdown()
+        with log.open("a") as stream, contextlib.redirect_stderr(stream):
+            serve.shutdown()
 
 
 def stop() -> None:

@@ -125,7 +125,7 @@ class System:
             self._progress("draining the services")
             from actors import catalog_owner
 
-            await asyncio.to_thread(cluster.stop_serve)
+            await asyncio.to_thread(cluster.stop_serve, self.data_dir / "logs" / "ray.log")
             await asyncio.to_thread(catalog_owner.stop)
         await asyncio.to_thread(cluster.stop)
         if self._client is not None:

@@ -125,6 +125,16 @@ async def test_self_reviews(anonymous: Raw, kube: KubeClient, namespace: str, ac
     assert (await anonymous("POST", reviews, json={"spec": {**spec, "user": "x"}}, headers=token))[0] == 403
 
 
+async def test_impersonation(anonymous: Raw, kube: KubeClient, namespace: str, account: str) -> None:
+    """Acting as somebody else needs leave; without it 403."""
+    token = {
+        "Authorization": f"Bearer {await kube.service_account_token(namespace, 'runner')}",
+        "Impersonate-User": "root",
+    }
+    code, body = await anonymous("GET", "/api/v1/namespaces", headers=token)
+    assert (code, 'cannot impersonate resource "users"' in body["message"]) == (403, True)
+
+
 async def test_reviews_that_are_refused(raw: Raw) -> None:
     """A review asks about exactly one thing."""
     path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"

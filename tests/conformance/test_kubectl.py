@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
+import uuid
 from pathlib import Path
 
 import orjson
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 from tests.conformance.conftest import Run, deployment, remediation
+from tests.conftest import kubectl
 
 pytestmark = pytest.mark.conformance
 
@@ -217,7 +220,43 @@ def test_api_resources_and_explain(kctl: Run) -> None:
     assert "Server Version: v1." in kctl("version").stdout
 
 
-def test_auth_can_i(kctl: Run, api_server: Path) -> None:
-    """A server that takes no protobuf says so clearly, any other answers."""
-    answer = kctl("auth", "can-i", "list", "pods", check=False)
-    assert answer.stdout.strip() == "yes" or "accepted media types" in answer.stderr
+def test_typed_creates(kctl: Run) -> None:
+    """The generators of kubectl create, which send protobuf."""
+    kctl("create", "configmap", "c", "--from-literal=a=b")
+    kctl("create", "secret", "generic", "s", "--from-literal=a=b")
+    kctl("create", "serviceaccount", "runner")
+    kctl("create", "deployment", "web", "--image=registry.invalid/app:1", "--replicas=0", "--port=80")
+    kctl("create", "job", "j", "--image=registry.invalid/app:1", "--", "true")
+    kctl("create", "service", "clusterip", "svc", "--tcp=80:8080")
+    kctl("create", "poddisruptionbudget", "p", "--selector=app=web", "--min-available=50%")
+    kctl("create", "role", "r", "--verb=get,list", "--resource=pods")
+    kctl("create", "rolebinding", "rb", "--role=r", "--serviceaccount=default:runner")
+    assert base64.b64decode(kctl("get", "secret", "s", "-o", "jsonpath={.data.a}").stdout).decode() == "b"
+    body = orjson.loads(kctl("get", "deploy", "web", "-o", "json").stdout)
+    [container] = body["spec"]["template"]["spec"]["containers"]
+    assert (
+        body["spec"]["replicas"],
+        container["image"],
+        container["ports"][0]["containerPort"],
+    ) == (0, "registry.invalid/app:1", 80)
+    assert kctl("get", "svc", "svc", "-o", "jsonpath={.spec.ports[0].targetPort}").stdout == "8080"
+    assert kctl("get", "pdb", "p", "-o", "jsonpath={.spec.minAvailable}").stdout == "50%"
+    assert kctl("create", "token", "runner").stdout.count(".") == 2
+
+
+def test_create_namespace(api_server: Path) -> None:
+    """And delete it, waiting until it is gone."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    assert kubectl(api_server, "create", "namespace", name).returncode == 0
+    assert f'namespace "{name}" deleted' in kubectl(api_server, "delete", "namespace", name).stdout
+    assert "NotFound" in kubectl(api_server, "get", "namespace", name).stderr
+
+
+def test_auth(kctl: Run, namespace: str) -> None:
+    """can-i for oneself and for others, and whoami."""
+    assert kctl("auth", "can-i", "list", "pods").stdout.strip() == "yes"
+    account = f"system:serviceaccount:{namespace}:default"
+    assert kctl("auth", "can-i", "list", "pods", f"--as={account}", check=False).stdout.strip() == "no"
+    assert "Username" in kctl("auth", "whoami").stdout
+    refused = kctl("get", "secrets", f"--as={account}", check=False)
+    assert f'User "{account}" cannot list resource "secrets"' in refused.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(300)]
 
 
 async def test_the_demo_repairs_the_deployment_and_shows_it(tmp_path: Path) -> None:
@@ -21,6 +21,15 @@ async def test_the_demo_repairs_the_deployment_and_shows_it(tmp_path: Path) -> N
     )  # fmt: skip
     text = (await process.communicate())[0].decode()
     assert process.returncode == 0, text
-    for shown in ("128Mi", "256Mi", "Root cause", "evidence", "Notifications", "Audit trail", "Remediated", "demo-operator"):
+    for shown in (
+        "128Mi",
+        "256Mi",
+        "Root cause",
+        "evidence",
+        "Notifications",
+        "Audit trail",
+        "Remediated",
+        "demo-operator",
+    ):
         assert shown in text, f"{shown!r} is not in:\n{text}"
     assert not list(tmp_path.glob("kubernaut-demo-*"))

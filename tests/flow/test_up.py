@@ -20,7 +20,7 @@ from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from tests.flow.running import Running, alert, deployment, descendants, eventually, post, webhook
 
-pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600)]
 
 STAGING = "flow-staging"
 PRODUCTION = "flow-production"

@@ -10,7 +10,7 @@ import orjson
 import structlog
 
 from kubernaut_ray.kube.embedded import discovery, requests, status
-from kubernaut_ray.kube.embedded.authn import Authenticator, User
+from kubernaut_ray.kube.embedded.authn import AUTHENTICATED, Account, Authenticator, User
 from kubernaut_ray.kube.embedded.handlers import Answer, Handlers
 from kubernaut_ray.kube.embedded.kinds import Kind, Registry
 from kubernaut_ray.kube.embedded.objects import Objects
@@ -86,7 +86,26 @@ class App:
         user = self._authenticator.user(token)
         if user is None:
             raise status.unauthorized()
-        return user
+        return user if request.impersonated is None else self._impersonate(user, *request.impersonated)
+
+    def _impersonate(self, user: User, name: str, groups: tuple[str, ...]) -> User:
+        """Return the identity that the user asks to be taken for, if it may be."""
+        if not name:
+            raise status.bad_request("requested groups without impersonating a user")
+        implied: tuple[str, ...] = (AUTHENTICATED,)
+        account = name.removeprefix("system:serviceaccount:").split(":")
+        if name.startswith("system:serviceaccount:") and len(account) == 2:
+            self._authorize(
+                user, Access("impersonate", resource="serviceaccounts", namespace=account[0], name=account[1])
+            )
+            implied = Account(account[0], account[1], "").user.groups
+            groups = groups or implied
+        else:
+            self._authorize(user, Access("impersonate", resource="users", name=name))
+        for group in groups:
+            if group not in implied:
+                self._authorize(user, Access("impersonate", resource="groups", name=group))
+        return User(name, groups=tuple(dict.fromkeys((*groups, AUTHENTICATED))))
 
     def _authorize(self, user: User | None, access: Access) -> None:
         if user is None:

@@ -28,6 +28,7 @@ from kubernaut_ray.kube.embedded.status import Obj
 AUDIENCE = "https://kubernetes.default.svc.cluster.local"
 ISSUER = AUDIENCE
 ADMIN = "kubernaut-admin"
+AUTHENTICATED = "system:authenticated"
 _CACHE_SECONDS, _CACHE_LIMIT = 30.0, 4096
 _HEADER = base64.urlsafe_b64encode(b'{"alg":"ES256","typ":"JWT"}').rstrip(b"=")
 
@@ -61,7 +62,7 @@ class Account:
 
     @property
     def user(self) -> User:
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{self.namespace}", "system:authenticated")
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{self.namespace}", AUTHENTICATED)
         return User(f"system:serviceaccount:{self.namespace}:{self.name}", self.uid, groups)
 
 
@@ -93,7 +94,7 @@ class Authenticator:
             row = {
                 "sha256": hashlib.sha256(self.admin_token.encode()).hexdigest(),
                 "user": ADMIN,
-                "groups": ["system:masters", "system:authenticated"],
+                "groups": ["system:masters", AUTHENTICATED],
             }
             write_private(path, orjson.dumps([row], option=orjson.OPT_INDENT_2))
         rows = orjson.loads(path.read_bytes())

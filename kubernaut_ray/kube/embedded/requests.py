@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote
 import orjson
 import yaml
 
-from kubernaut_ray.kube.embedded import status
+from kubernaut_ray.kube.embedded import protobuf, status
 from kubernaut_ray.kube.embedded.objects import Options
 from kubernaut_ray.kube.embedded.status import Obj
 
@@ -54,6 +54,8 @@ class Request:
     receive: Receive
     target: Target | None = None
     warnings: list[str] = field(default_factory=list)
+    impersonated: tuple[str, tuple[str, ...]] | None = None
+    """Who the client wants to be taken for: user name and groups."""
 
     def parameter(self, name: str, default: str = "") -> str:
         values = self.query.get(name)
@@ -131,18 +133,22 @@ class Request:
 
     async def object(self) -> Obj:
         """Read the body as one object. Raises 415 and 400."""
-        data = await self.body()
-        kind = self.content_type or "application/json"
-        if kind not in _JSON:
-            raise status.unsupported_media_type(kind, _JSON)
-        return _object(data, kind)
+        return self._read(await self.body())
 
     async def optional_object(self) -> Obj:
         """Read a body that may be empty (DELETE)."""
         data = await self.body()
-        if not data.strip():
-            return {}
+        return self._read(data) if data.strip() else {}
+
+    def _read(self, data: bytes) -> Obj:
         kind = self.content_type or "application/json"
+        if kind == PROTOBUF:
+            try:
+                return protobuf.decode(data)
+            except protobuf.ProtobufError as error:
+                refusal = status.unsupported_media_type(kind, _JSON)
+                refusal.message += f": {error}"
+                raise refusal from None
         if kind not in _JSON:
             raise status.unsupported_media_type(kind, _JSON)
         return _object(data, kind)
@@ -235,4 +241,9 @@ def parse(scope: Mapping[str, Any], receive: Receive) -> Request:
     """Read an ASGI HTTP scope."""
     path = scope["raw_path"].decode("latin-1").split("?", 1)[0] if scope.get("raw_path") else scope["path"]
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else {}
-    return Request(scope["method"], path, query, dict(scope["headers"]), receive, parse_target(path))
+    headers = dict(scope["headers"])
+    request = Request(scope["method"], path, query, headers, receive, parse_target(path))
+    if b"impersonate-user" in headers or b"impersonate-group" in headers:
+        groups = tuple(v.decode("latin-1") for k, v in scope["headers"] if k == b"impersonate-group")
+        request.impersonated = (headers.get(b"impersonate-user", b"").decode("latin-1"), groups)
+    return request
