@@ -9,6 +9,7 @@ rebuilt when another embedder made it.
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +27,7 @@ from kubernaut_ray.settings import CatalogSettings
 Vectors = npt.NDArray[np.float32]
 """One row a text, each of Euclidean length 1 (or 0 for a text without any feature)."""
 
+KEY_VARIABLE = "KUBERNAUT_CATALOG__EMBEDDER_API_KEY"
 EMBED_BATCH = 64
 
 _PLACES = {concept.name: place for place, concept in enumerate(thesaurus.CONCEPTS)}
@@ -170,7 +172,8 @@ def embedder_for(settings: CatalogSettings) -> Embedder:
             return EndpointEmbedder(
                 settings.embedder_base_url,
                 settings.embedder_model,
-                api_key=key.get_secret_value if key else str,
+                # The settings that reach an actor or a replica have no secrets in them.
+                api_key=key.get_secret_value if key else lambda: os.environ.get(KEY_VARIABLE, ""),
             )
 
 

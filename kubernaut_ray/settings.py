@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, create_model
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from kubernaut_ray import names
@@ -199,20 +199,33 @@ class Settings(BaseModel):
         if file is not None:
             try:
                 values = yaml.safe_load(file.read_text()) or {}
-            except (OSError, yaml.YAMLError) as error:
-                raise InvalidInput(f"settings file {file}: {error}") from error
+            except OSError as error:
+                raise InvalidInput(f"settings file {file}: {error.strerror}") from error
+            except yaml.YAMLError as error:
+                raise InvalidInput(f"settings file {file} is not YAML: {_where(error)}") from None
             if not isinstance(values, dict):
                 raise InvalidInput(f"settings file {file}: expected a mapping of groups, got {type(values).__name__}")
         try:
             environment = EnvSettingsSource(_Environment, env_prefix="KUBERNAUT_", env_nested_delimiter="__")()
             return cls.model_validate(_merge(_merge(values, environment), overrides))
+        except ValidationError as error:
+            # Each with its path and without its value: a key under a misspelt name is a secret all the same.
+            problems = tuple((".".join(map(str, e["loc"])), e["msg"]) for e in error.errors(include_input=False))
+            told = "; ".join(f"{path}: {what}" for path, what in problems)
+            raise InvalidInput(f"settings{f' file {file}' if file else ''}: {told}", problems=problems) from None
         except ValueError as error:
-            raise InvalidInput(f"settings{f' file {file}' if file else ''}: {error}") from error
+            raise InvalidInput(f"settings{f' file {file}' if file else ''}: {error}") from None
 
 
 _fields: dict[str, Any] = {name: (field.annotation, field) for name, field in Settings.model_fields.items()}
 _Environment = create_model("_Environment", __base__=BaseSettings, **_fields)
 """Tells the environment source which fields there are."""
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """What is wrong and in which line, without the line itself."""
+    mark = getattr(error, "problem_mark", None)
+    return f"{getattr(error, 'problem', None) or 'cannot be parsed'}{f' (line {mark.line + 1})' if mark else ''}"
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,9 @@ class _Shell:
         self._headers = [(k.encode(), v.encode()) for k, v in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # No service has one, and none gets in by accident.
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

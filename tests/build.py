@@ -246,9 +246,7 @@ def approval_request(
             confidence=0.9,
             confidence_level=ConfidenceLevel.HIGH,
             reason="production",
-            recommended_workflow=RecommendedWorkflow(
-                workflow_id=chosen.workflow_id, version=chosen.version, container_image=chosen.container_image
-            ),
+            recommended_workflow=RecommendedWorkflow.model_validate(chosen.model_dump()),
             investigation_summary="The memory limit is too low",
             recommended_actions=(RecommendedAction(action="increase memory"),),
             why_approval_required="production changes need a person's leave",

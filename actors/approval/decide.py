@@ -25,6 +25,8 @@ Status = RemediationApprovalRequestStatus
 
 ACTOR = "approval-controller"
 SYSTEM = "system"
+MESSAGE_LIMIT = 32_768
+"""What a status message holds; a person's own words may be as long already."""
 UNKNOWN = "unknown (kubectl)"
 """Who decided, where the one who wrote the decision gave no name."""
 
@@ -85,7 +87,7 @@ def _seal(request: RemediationApprovalRequest, decision: ApprovalDecision, now: 
     status = request.status
     by = status.decided_by or UNKNOWN
     said = f": {status.decision_message}" if status.decision_message else ""
-    message = f"{decision} by {by}{said}"
+    message = f"{decision} by {by}{said}"[:MESSAGE_LIMIT]
     marks = (
         ("ApprovalPending", False, "Decided", ""),
         ("ApprovalDecided", True, str(decision), message),

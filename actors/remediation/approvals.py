@@ -20,7 +20,7 @@ from kubernaut_ray.crds.enums import (
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
-from kubernaut_ray.crds.shared import SelectedWorkflow
+from kubernaut_ray.crds.shared import SelectedWorkflow, WorkflowRef
 from kubernaut_ray.settings import Settings
 
 Result = Decision[Status]
@@ -84,6 +84,12 @@ def awaiting(seen: Observed, now: datetime, settings: Settings) -> Result:
         return _again(seen, analysis, workflow, now, settings)
     status = approval.status
     match status.sealed_decision:
+        case ApprovalDecision.APPROVED if not _same(approval, workflow):
+            why = (
+                f"{status.decided_by or 'Somebody'} approved {approval.spec.recommended_workflow.workflow_name} with other "
+                f"parameters or another image than {analysis.name} selects now, so nothing was executed"
+            )
+            return endings.manual_review(seen, why, now, settings)
         case ApprovalDecision.APPROVED:
             return executions.start(seen, workflow, now, settings)
         case ApprovalDecision.REJECTED:
@@ -113,6 +119,14 @@ def _again(
     )
     effect = children.create(request, child)
     return moves.stay(seen, "ApprovalRequestRecreated", now, settings.orchestrator, effects=(effect,))
+
+
+def _same(approval: RemediationApprovalRequest, workflow: SelectedWorkflow) -> bool:
+    """Is what would run what the person saw? The analysis can be made anew or edited, the approval's spec cannot."""
+    seen = approval.spec.recommended_workflow
+    return seen.parameters == workflow.parameters and all(
+        getattr(seen, field) == getattr(workflow, field) for field in WorkflowRef.model_fields
+    )
 
 
 def _unanswered(approval: RemediationApprovalRequest) -> str:

@@ -42,6 +42,7 @@ _STARTED = {
     Phase.EXECUTING: "executing_start_time",
     Phase.VERIFYING: "verifying_start_time",
 }
+TEXT_LIMIT = 32_768
 _GOOD = frozenset({Phase.COMPLETED, Phase.SKIPPED, Phase.CANCELLED})
 
 
@@ -89,7 +90,10 @@ def advance(
     notify: Sequence[NotificationRequest] = (),
     **changes: Any,
 ) -> Decision[Status]:
-    """Enter ``phase``. ``notify`` are created after ``effects``; the transition is the last fact told."""
+    """Enter ``phase``. ``notify`` are created after ``effects``; the transition is the last fact told.
+
+    Texts quote what others said, which may be as long as the CRD allows already: they are cut, never a reason to stop.
+    """
     request, status = seen.request, seen.request.status
     refs = _referenced(seen, notify)
     started = {_STARTED[phase]: now} if phase in _STARTED else {}
@@ -99,13 +103,13 @@ def advance(
         **{
             **_known_children(seen),
             "overall_phase": phase,
-            "message": message,
+            "message": message[:TEXT_LIMIT],
             "observed_generation": request.metadata.generation,
             "notification_request_refs": refs,
             "notification_status": DeliveryState.PENDING if notify else delivery(seen),
             "conditions": _marked(status, marks, now, request.metadata.generation),
             **started,
-            **changes,
+            **{name: value[:TEXT_LIMIT] if isinstance(value, str) else value for name, value in changes.items()},
         },
     )
     told = facts.transition(request, phase, reason, message, now)

@@ -1,7 +1,8 @@
 """How an execution ended, read from its PipelineRun and TaskRuns: structured facts first, words last.
 
 A step's termination reason and exit code are facts; a message is searched only where they say nothing. The summary is one
-paragraph that a person and the recovery analysis can work with.
+paragraph that a person and the recovery analysis can work with. A step may have printed anything: secrets are taken out here,
+before its words reach the status, the audit trail and people.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from actors.workflow_execution.pipelinerun import instant, succeeded
 from kubernaut_ray.clock import format_duration
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.workflow_execution import ExecutionFailureDetails, PipelineRunSummary, WorkflowExecution
+from kubernaut_ray.redact import redact
 
 Object = Mapping[str, Any]
 MAX_RESULT = 4096
@@ -91,7 +93,7 @@ def summary(run: Object, task_runs: Sequence[Object]) -> PipelineRunSummary:
     return PipelineRunSummary(
         status=condition.get("status", "Unknown"),
         reason=condition.get("reason", "")[:1024],
-        message=condition.get("message", "")[:32768],
+        message=redact(condition.get("message", ""))[:32768],
         completed_tasks=sum(1 for t in task_runs if succeeded(t).get("status") == "True"),
         total_tasks=max(total, len(task_runs), len((run.get("status") or {}).get("childReferences") or ())),
     )
@@ -101,7 +103,9 @@ def results(run: Object) -> dict[str, str]:
     """Return the pipeline's results as text; arrays and objects as JSON."""
     given = (run.get("status") or {}).get("results") or ()
     return {
-        str(r["name"]): (r["value"] if isinstance(r["value"], str) else orjson.dumps(r["value"]).decode())[:MAX_RESULT]
+        str(r["name"]): redact(r["value"] if isinstance(r["value"], str) else orjson.dumps(r["value"]).decode())[
+            :MAX_RESULT
+        ]
         for r in given[:MAX_RESULTS]
     }
 
@@ -115,7 +119,7 @@ def failure(
     reason = _reason(condition, culprit)
     started, ended = instant(run, "startTime"), instant(run, "completionTime")
     took = format_duration((ended or now) - started) if started else ""
-    message = culprit.message or str(condition.get("message", ""))
+    message = redact(culprit.message or str(condition.get("message", "")))
     executed = _was_executed(run, reason)
     return ExecutionFailureDetails(
         failed_task_index=culprit.index,

@@ -159,15 +159,20 @@ class AuditWriter:
         failures = 0
         while True:
             try:
+                if loop.time() >= next_adoption:
+                    next_adoption = loop.time() + self.adopt_interval
+                    self._adopt()
                 await self._deliver_all()
                 failures = 0
-            except Retryable as error:
+            except (Retryable, OSError) as error:
+                # A full or unreadable disk passes too; a sender that died of it would deliver nothing ever after.
                 failures += 1
                 self._counts = replace(self._counts, failed_deliveries=self._counts.failed_deliveries + 1)
                 if failures in {1, 10} or failures % 100 == 0:
                     log.warning("audit_delivery_failed", component=self.component, attempt=failures, error=str(error))
                 delay = min(self.retry_max, self.flush_interval * 2 ** min(failures, 10))
-                await asyncio.sleep(error.after or delay * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+                after = error.after if isinstance(error, Retryable) else None
+                await asyncio.sleep(after or delay * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
             else:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(next_adoption):
@@ -175,9 +180,6 @@ class AuditWriter:
                 if not self._closing and self._wake.is_set():
                     await asyncio.sleep(self.flush_interval)
                 self._wake.clear()
-            if loop.time() >= next_adoption:
-                self._adopt()
-                next_adoption = loop.time() + self.adopt_interval
 
     async def _deliver_all(self) -> None:
         while self._segments:

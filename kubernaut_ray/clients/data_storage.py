@@ -220,7 +220,8 @@ def _error(status: int, body: bytes, retry_after: str, what: str) -> KubernautEr
         problem = {}
     problem = problem if isinstance(problem, dict) else {}
     message = f"Data Storage: {what}: {status} {problem.get('detail') or problem.get('title') or 'no detail'}"
-    if status in {408, 425, 429} or status >= 500:
+    # A refused token passes too: it is renewed while we run, and rights may be applied after us.
+    if status in {401, 403, 408, 425, 429} or status >= 500:
         return Retryable(message, after=float(retry_after) if retry_after.isdigit() else None)
     if status == 404:
         return NotFound(message, reason="NotFound")
@@ -230,4 +231,4 @@ def _error(status: int, body: bytes, retry_after: str, what: str) -> KubernautEr
         found = [item for item in problem.get("field_errors") or () if isinstance(item, dict)]
         problems = tuple((str(item.get("field", "")), str(item.get("message", ""))) for item in found)
         return InvalidInput(message, problems=problems)
-    return Permanent(message, reason="Forbidden" if status in {401, 403} else "Refused")
+    return Permanent(message, reason="Refused")

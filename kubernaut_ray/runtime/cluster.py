@@ -13,6 +13,7 @@ import os
 import secrets
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from kubernaut_ray.errors import Permanent
 from kubernaut_ray.runtime.bootstrap import write_private
 from kubernaut_ray.settings import Settings
 
@@ -36,6 +38,7 @@ _MODULES = {
 }
 _WITHOUT_ARROW = Path(__file__).with_name("without_arrow")
 _OBJECT_STORE_BYTES = 128 * 2**20
+_CONTROLLER_PATIENCE = 60.0
 _imported = threading.Event()
 """Set once Ray is imported, with its environment in place."""
 _log = structlog.get_logger()
@@ -88,9 +91,12 @@ def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str
         "RAY_AUTH_TOKEN_PATH": str(token),
         # Ray's own handler ends the process at SIGTERM, before anything could drain.
         "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+        # One machine only: the node's address is then the loopback one, and so is everything that binds to it.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # Workers run at nice 15 otherwise, behind everything else on a laptop.
         "RAY_worker_niceness": "0",
-        "RAY_enable_worker_prestart": "0",
+        # Workers that Ray starts ahead are used while we start, and let go of when nothing needs them.
+        "RAY_idle_worker_killing_time_threshold_ms": "20000",
         "OMP_NUM_THREADS": "1",
         "KUBERNAUT_WITHOUT_ARROW": str(_WITHOUT_ARROW),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_WITHOUT_ARROW), os.environ.get("PYTHONPATH")))),
@@ -104,7 +110,8 @@ def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str
 def start(settings: Settings, scratch: Path, ports: RayPorts) -> None:
     """Start Ray in this process tree. Blocks for some seconds."""
     variables = environment(scratch, settings.data_dir, ports)
-    os.environ.update(variables)
+    os.environ.update(_secrets(settings))
+    os.environ.update(variables)  # Ray's processes inherit it; a runtime_env would cost a second interpreter a worker
     sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]  # the driver needs it no more than the workers
     import ray
 
@@ -122,10 +129,18 @@ def start(settings: Settings, scratch: Path, ports: RayPorts) -> None:
         namespace=NAMESPACE,
         log_to_driver=False,
         configure_logging=False,
-        runtime_env={"env_vars": variables},
         _node_ip_address="127.0.0.1",
         _temp_dir=str(scratch / "ray"),
     )
+
+
+def _secrets(settings: Settings) -> dict[str, str]:
+    """Return the secrets of a settings file as the variables under which replicas and actors look for them."""
+    found = {
+        "KUBERNAUT_LLM__API_KEY": settings.llm.api_key,
+        "KUBERNAUT_CATALOG__EMBEDDER_API_KEY": settings.catalog.embedder_api_key,
+    }
+    return {name: secret.get_secret_value() for name, secret in found.items() if secret is not None}
 
 
 def preload() -> None:
@@ -148,13 +163,35 @@ def start_serve(host: str, port: int) -> None:
 
 
 def deploy(args: dict[str, Any], apps: tuple[str, ...] = APPS) -> None:
-    """Deploy the Serve applications and wait until all replicas run."""
+    """Ask Serve for the applications; whether they serve is seen from outside, and ``failed`` says which never will.
+
+    Called beside ``start_serve``: it waits for Serve's controller, but not for the ingress, which takes as long as a replica.
+    """
+    import ray
     from ray import serve
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
     targets = [
         serve.RunTarget(import_module(_MODULES[app]).build(args), name=app, route_prefix=f"/{app}") for app in apps
     ]
-    serve.run_many(targets, wait_for_applications_running=True)
+    deadline = time.monotonic() + _CONTROLLER_PATIENCE
+    while True:
+        try:
+            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+            break
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise Permanent(f"Serve's controller did not start within {_CONTROLLER_PATIENCE:.0f} s") from None
+            time.sleep(0.05)
+    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def failed() -> dict[str, str]:
+    """Return the applications that Serve gave up on, each with its reason."""
+    from ray import serve
+
+    applications = serve.status().applications
+    return {name: app.message for name, app in applications.items() if app.status == "DEPLOY_FAILED"}
 
 
 def stop_serve(log: Path) -> None:

@@ -203,8 +203,8 @@ class System:
             asyncio.to_thread(cluster.start_serve, self.settings.server.host, port),
             asyncio.to_thread(catalog_owner.ensure, arguments),
             self._fleet.ensure(),
+            asyncio.to_thread(cluster.deploy, arguments),
         )
-        await asyncio.to_thread(cluster.deploy, arguments)
         await asyncio.gather(self._services_answer(), self._fleet.ready())
         if self._shipped_workflows:
             self._progress("registering the shipped workflows")
@@ -236,7 +236,7 @@ class System:
         self._children.append(child)
         await child.start()
 
-    async def _services_answer(self, timeout: float = 60.0) -> None:
+    async def _services_answer(self, timeout: float = 120.0) -> None:
         """Wait until every service says that it is ready."""
         waiting = {name: getattr(self.endpoints, name) for name in ("gateway", "holmesgpt", "data_storage", "console")}
         deadline = time.monotonic() + timeout
@@ -247,11 +247,14 @@ class System:
                         async with session.get(f"{url}/ready") as response:
                             if response.status == 200:
                                 del waiting[name]
+                if waiting and (broken := await asyncio.to_thread(cluster.failed)):
+                    reasons = "; ".join(f"{name}: {why[-1000:]}" for name, why in broken.items())
+                    raise Permanent(f"a service did not start: {reasons}", reason="StartFailed")
                 if waiting and time.monotonic() > deadline:
                     raise Permanent(
                         f"not ready after {timeout:.0f} s: {', '.join(waiting)}; see {self.data_dir / 'logs'}"
                     )
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.2)
 
     async def register_shipped_workflows(self) -> int:
         """Push the shipped workflows into the data directory's bundle store and register them. Returns how many."""

@@ -29,6 +29,7 @@ from kubernaut_ray.kube.client import Object
 from kubernaut_ray.kube.errors import AlreadyExists, Invalid, NotFound
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
 from serve_apps.gateway.cluster import Cluster
+from serve_apps.gateway.tally import MAX_SYMPTOMS, SymptomKey, opened_by
 
 MAX_ROUNDS = 5
 _TERMINAL = frozenset(phase for phase in RemediationPhase if phase.terminal)
@@ -47,6 +48,10 @@ class Known:
     asks_for_person: bool = False
     held_until: datetime | None = None
     deleting: bool = False
+    firing: frozenset[SymptomKey] = frozenset()
+    """Symptoms that are on record and not over; the one in the spec is on record from the start."""
+    full: bool = False
+    """No further symptom is put on record, and nobody calls the incident over."""
 
     @classmethod
     def of(cls, obj: Object) -> Known:
@@ -64,7 +69,12 @@ class Known:
             asks_for_person=wants_review and not reviewed,
             held_until=_instant(status.get("nextAllowedExecution")),
             deleting="deletionTimestamp" in meta,
+            **_on_record(spec, status),
         )
+
+    def knows(self, symptom: SymptomKey) -> bool:
+        """Tell whether this firing symptom keeps the incident from being called over already, without another write."""
+        return self.full or symptom in self.firing
 
     @property
     def finished(self) -> bool:
@@ -228,6 +238,16 @@ class Admission:
         label = f"{names.LABEL_FINGERPRINT}={fingerprint[:63]}"
         listed = await self._cluster.list(REMEDIATION_REQUEST, self._namespace, labels=label)
         return tuple(known for known in map(Known.of, listed) if known.fingerprint == fingerprint)
+
+
+def _on_record(spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+    deduplication = status.get("deduplication")
+    found = deduplication.get("symptoms") if isinstance(deduplication, dict) else None
+    listed = [s for s in found if isinstance(s, dict)] if isinstance(found, list) else []
+    over = {(str(s.get("signalName", "")), str(s.get("resource", ""))): bool(s.get("resolvedAt")) for s in listed}
+    if (opener := opened_by(spec)) is not None:
+        over.setdefault(opener, False)
+    return {"firing": frozenset(key for key, ended in over.items() if not ended), "full": len(listed) >= MAX_SYMPTOMS}
 
 
 def _instant(value: Any) -> datetime | None:

@@ -2,7 +2,8 @@
 
 Signals of one fingerprint are handled together and in order, so that a group of twenty alerts about one Deployment costs one
 look at the API server; different fingerprints go side by side. Whatever happens to one never touches the others. Nothing
-is reported as created before the API server has said so.
+is reported as created before the API server has said so, and no new symptom as joined before it is on record: an incident
+that does not know of it would be called over while it goes on.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from serve_apps.gateway.owners import Owners, Resolution
 from serve_apps.gateway.scope import Scope
 from serve_apps.gateway.signal import Ignored, Malformed, Parsed, Signal
 from serve_apps.gateway.storm import StormDetector
-from serve_apps.gateway.tally import Seen, SymptomKey, Tally
+from serve_apps.gateway.tally import MAX_RESOURCE, Seen, SymptomKey, Tally
 from serve_apps.gateway.trail import Trail
 
 LOOKUPS = 32
@@ -57,7 +58,7 @@ class _Located:
 
     @property
     def symptom(self) -> SymptomKey:
-        return self.signal.name, self.resource[:1024]
+        return self.signal.name, self.resource[:MAX_RESOURCE]
 
     def outcome(
         self,
@@ -165,6 +166,7 @@ class Intake:
         """Handle the signals of one fingerprint: those that fire, then those that are over."""
         outcomes: dict[int, Outcome] = {}
         verdict: Verdict | None = None
+        news: list[_Located] = []
         async with self._lookups:
             for located in sorted(group, key=lambda one: one.signal.resolved):
                 try:
@@ -173,6 +175,8 @@ class Intake:
                         outcomes[located.place] = await self._over(located, verdict)
                     else:
                         verdict, outcomes[located.place] = await self._firing(located, verdict)
+                        if isinstance(verdict, Open) and not verdict.request.knows(located.symptom):
+                            news.append(located)
                 except Invalid as error:
                     await self._trail.failed(located.signal, located.resolution, located.fingerprint, str(error))
                     outcomes[located.place] = located.outcome(
@@ -183,7 +187,20 @@ class Intake:
                 except (Retryable, Permanent) as error:
                     log.warning("gateway.signal_not_durable", signal=located.signal.name, error=str(error))
                     outcomes[located.place] = _unavailable(located.signal.name, error)
+            if isinstance(verdict, Open):
+                outcomes |= await self._put_on_record(verdict.request, news)
         return outcomes
+
+    async def _put_on_record(self, known: Known, news: Sequence[_Located]) -> dict[int, Outcome]:
+        """Write new symptoms down before they are acknowledged; returns the outcomes of those that could not be."""
+        if not news:
+            return {}
+        try:
+            await self.occurrences.flush_now(Address(known.name, known.uid))
+        except Retryable as error:
+            log.warning("gateway.symptoms_not_durable", remediation=known.name, error=str(error))
+            return {located.place: _unavailable(located.signal.name, error) for located in news}
+        return {}
 
     async def _firing(self, located: _Located, verdict: Verdict) -> tuple[Verdict, Outcome]:
         match verdict:
@@ -252,7 +269,7 @@ class Intake:
 
     def _count(self, located: _Located, known: Known, *, duplicate: bool) -> None:
         signal = located.signal
-        storm = self._storms.observe(signal.name, located.resource[:1024], signal.received_time)
+        storm = self._storms.observe(signal.name, located.resource[:MAX_RESOURCE], signal.received_time)
         if storm is not None:
             self._metrics.storm(storm.storm_type)
         seen = Seen(1, signal.received_time, signal.received_time)

@@ -2,7 +2,8 @@
 
 A duplicate costs no write of its own; each RemediationRequest is written once an interval, conditionally on its
 resourceVersion, so that the counts of several replicas add up. What a crash takes is the count since the last flush, never
-a RemediationRequest. One long-lived task does the writing; requests only add to the tallies.
+a RemediationRequest and never a symptom, which ``flush_now`` writes before it is acknowledged. One long-lived task does the
+rest of the writing; requests only add to the tallies.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kubernaut_ray.kube.client import Object
 from kubernaut_ray.kube.errors import Conflict, NotFound
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
 from serve_apps.gateway.cluster import Cluster
-from serve_apps.gateway.tally import Recorded, Tally, record
+from serve_apps.gateway.tally import Recorded, SymptomKey, Tally, opened_by, record
 
 CONFLICT_ATTEMPTS = 8
 WRITERS = 8
@@ -92,6 +93,10 @@ class Occurrences:
     async def write(self, address: Address, tally: Tally) -> None:
         """Count, and write now. Raises ``Retryable`` when that fails; the tally is kept then and written later."""
         self.add(address, tally)
+        await self.flush_now(address)
+
+    async def flush_now(self, address: Address) -> None:
+        """Write what is pending of one request. Raises ``Retryable`` when that fails; it is kept then and written later."""
         await self._flush_one(address)
 
     async def flush(self) -> None:
@@ -145,7 +150,8 @@ class Occurrences:
             if (tally := self._pending.pop(address, None)) is None:
                 return
             try:
-                await self._write(address, obj["metadata"]["resourceVersion"], old, tally)
+                opener = opened_by(obj.get("spec") or {})
+                await self._write(address, obj["metadata"]["resourceVersion"], old, tally, opener)
             except Conflict:
                 self._put_back(address, tally)
                 continue
@@ -163,8 +169,10 @@ class Occurrences:
         else:
             self._put_back(address, tally)
 
-    async def _write(self, address: Address, version: str, old: Recorded, tally: Tally) -> None:
-        new = record(old, tally)
+    async def _write(
+        self, address: Address, version: str, old: Recorded, tally: Tally, opener: SymptomKey | None
+    ) -> None:
+        new = record(old, tally, opener)
         change = patch.diff(_status(old), _status(new))
         if not change:
             return

@@ -5,13 +5,19 @@ Counts are sums, instants are extremes, so that two replicas that fold their tal
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
 
 from kubernaut_ray.crds.remediation_request import Deduplication, SignalResolution, Storm, Symptom
+from kubernaut_ray.crds.shared import TargetResource
 
 MAX_SYMPTOMS = 50
 MAX_AFFECTED = 100
+MAX_RESOURCE = 1024
 
 SymptomKey = tuple[str, str]
 """(signal name, resource that the signal named)."""
@@ -67,12 +73,12 @@ class Recorded:
     storm: Storm | None = None
 
 
-def record(old: Recorded, tally: Tally) -> Recorded:
-    """Return what the status says once the tally is added to what it said."""
+def record(old: Recorded, tally: Tally, opener: SymptomKey | None = None) -> Recorded:
+    """Return what the status says once the tally is added to what it said. ``opener`` is the symptom in the spec."""
     symptoms = _symptoms(old.deduplication, tally)
     return Recorded(
         _deduplication(old.deduplication, tally, symptoms),
-        _resolution(old.resolved, tally, symptoms),
+        _resolution(old.resolved, tally, symptoms, opener),
         join_storms(old.storm, tally.storm),
     )
 
@@ -114,7 +120,9 @@ def _symptom(key: SymptomKey, seen: Seen, resolved_at: datetime | None) -> Sympt
     )
 
 
-def _resolution(over: SignalResolution | None, tally: Tally, symptoms: tuple[Symptom, ...]) -> SignalResolution | None:
+def _resolution(
+    over: SignalResolution | None, tally: Tally, symptoms: tuple[Symptom, ...], opener: SymptomKey | None
+) -> SignalResolution | None:
     """The incident's signal is over once every symptom is; a symptom that fires later undoes that."""
     if over is not None and tally.seen is not None and tally.seen.last > over.resolved_at:
         over = None
@@ -122,6 +130,12 @@ def _resolution(over: SignalResolution | None, tally: Tally, symptoms: tuple[Sym
         return over
     if len(symptoms) >= MAX_SYMPTOMS or any(s.resolved_at is None for s in symptoms):
         return over  # At the limit some symptoms are not listed, and those may go on.
+    if (
+        opener is not None
+        and opener not in tally.resolved
+        and opener not in {(s.signal_name, s.resource) for s in symptoms}
+    ):
+        return over  # Its count is in the memory of another replica still, or went with one that died.
     return SignalResolution(resolved_at=max(tally.resolved.values()), source=tally.source)
 
 
@@ -135,3 +149,12 @@ def join_storms(old: Storm | None, new: Storm | None) -> Storm | None:
         alert_count=max(old.alert_count, new.alert_count),
         affected_resources=affected,
     )
+
+
+def opened_by(spec: Mapping[str, Any]) -> SymptomKey | None:
+    """Return the symptom that a RemediationRequest was opened for, from its spec; ``None`` when that cannot be read."""
+    try:
+        resource = TargetResource.model_validate(spec.get("signalResource") or spec.get("targetResource"))
+    except ValidationError:
+        return None
+    return str(spec.get("signalName", "")), str(resource)[:MAX_RESOURCE]

@@ -106,3 +106,11 @@ def test_chosen_by_settings(endpoint):
     )
     chosen.embed(["a"])
     assert endpoint.seen[0][0] == "Bearer k"
+
+
+def test_the_key_reaches_an_actor_by_its_environment(endpoint, monkeypatch):
+    """The settings that an actor is given have no secrets in them."""
+    monkeypatch.setenv("KUBERNAUT_CATALOG__EMBEDDER_API_KEY", "from-outside")
+    settings = CatalogSettings(embedder="endpoint", embedder_base_url=endpoint.url, embedder_model="m")
+    embedder_for(settings).embed(["a"])
+    assert endpoint.seen[0][0] == "Bearer from-outside"

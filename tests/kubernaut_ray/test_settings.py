@@ -45,6 +45,24 @@ def test_a_wrong_file_says_where(tmp_path: Path, text: str, says: str) -> None:
     assert "settings.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("llm: {apikey: sk-very-secret}", id="under a misspelt name"),
+        pytest.param("llm: {api_key: [sk-very-secret]}", id="of the wrong type"),
+        pytest.param("llm: {api_key: 'sk-very-secret}", id="in a file that is not YAML"),
+    ],
+)
+def test_a_wrong_file_is_named_without_what_is_in_it(tmp_path: Path, text: str) -> None:
+    """An error goes to the terminal and the log; a key in the wrong place is a secret all the same."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        Settings.load(file)
+    assert "very-secret" not in str(caught.value)
+    assert "settings.yaml" in str(caught.value)
+
+
 def test_the_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The LLM's key is in no text form of the settings."""
     monkeypatch.setenv("KUBERNAUT_LLM__API_KEY", "sk-very-secret")

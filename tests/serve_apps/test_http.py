@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket
 from pydantic import BaseModel
 
 from kubernaut_ray.errors import InvalidInput, Retryable
@@ -213,3 +214,25 @@ async def test_kube_gate_remembers_only_yes_and_only_briefly() -> None:
     assert [await gate.authorize(amy, "get", "things") for _ in range(3)] == [True] * 3
     assert [await gate.authorize(amy, "create", "things") for _ in range(2)] == [False] * 2
     assert kube.checks == 3
+
+
+async def test_a_web_socket_is_not_let_in() -> None:
+    """No service has one; a route that is added some day is no way round the gate."""
+    made = app()
+
+    @made.websocket("/things")
+    async def things(socket: WebSocket) -> None:
+        await socket.accept()
+
+    sent: list[str] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+
+    await made(
+        {"type": "websocket", "path": "/things", "headers": [], "query_string": b"", "subprotocols": []}, receive, send
+    )
+    assert sent == ["websocket.close"]

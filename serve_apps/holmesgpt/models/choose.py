@@ -16,6 +16,8 @@ from serve_apps.holmesgpt.models.evidence import EvidenceModel
 from serve_apps.holmesgpt.models.model import InvestigationModel
 
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+_OWN_KEY = "KUBERNAUT_LLM__API_KEY"
+"""Read here too: the settings that reach a replica have no secrets in them."""
 _NO_KEY = "none"
 
 
@@ -38,13 +40,14 @@ def credentials(settings: LlmSettings, environment: Mapping[str, str]) -> str:
             f"llm.provider is {settings.provider} and llm.model is empty; name a model, for example with --llm-model"
         )
     name = _KEYS[settings.provider]
-    key = settings.api_key.get_secret_value() if settings.api_key else environment.get(name, "")
+    given = settings.api_key.get_secret_value() if settings.api_key else environment.get(_OWN_KEY, "")
+    key = given or environment.get(name, "")
     if key:
         return key
     if settings.base_url and _is_private(settings.base_url):
         return _NO_KEY
     raise InvalidInput(
-        f"llm.provider is {settings.provider} and there is no API key: set {name} or KUBERNAUT_LLM__API_KEY in the "
+        f"llm.provider is {settings.provider} and there is no API key: set {name} or {_OWN_KEY} in the "
         "environment (any text, for an endpoint that wants none), or use --llm evidence, which needs no key"
     )
 

@@ -68,6 +68,15 @@ def test_a_decision_by_nobody_says_so() -> None:
     assert result(step(asked(decision=APPROVED))).decided_by == "unknown (kubectl)"
 
 
+def test_a_person_may_say_a_lot() -> None:
+    """A reason as long as its field takes does not keep the decision from being sealed."""
+    wordy = asked(
+        created_at=build.NOW, decision=ApprovalDecision.REJECTED, decided_by="ann", decision_message="x" * 32_768
+    )
+    sealed = result(step(wordy))
+    assert (sealed.sealed_decision, len(sealed.message)) == (ApprovalDecision.REJECTED, 32_768)
+
+
 def test_the_deadline_expires_it() -> None:
     """By the system, at the deadline and not before."""
     assert step(asked(), build.later(15 * 60 - 1)).status is None

@@ -168,6 +168,39 @@ def test_a_sealed_approval_executes_if_nothing_stands_in_the_way() -> None:
     assert list(created(step(replace(seen, approval=sealed)))) == ["we-rr-1"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"workflow_id": "wf-other"}, id="another workflow"),
+        pytest.param({"container_digest": f"sha256:{'f' * 64}"}, id="another image under the same name"),
+        pytest.param({"parameters": {"MEMORY": "64Gi"}}, id="other parameters"),
+    ],
+)
+def test_only_what_was_approved_runs(change: dict[str, Any]) -> None:
+    """An analysis that was made anew or edited after the approval goes to a person; the approval does not cover it."""
+    seen = at(Phase.AWAITING_APPROVAL)
+    assert seen.analysis is not None
+    sealed = build.approval_request(seen.request, sealed_decision=ApprovalDecision.APPROVED, decided_by="ann")
+    other = build.with_status(seen.analysis, selected_workflow=build.selected_workflow().replace(**change))
+    decision = step(replace(seen, approval=sealed, analysis=other))
+    assert list(created(decision)) == ["nr-manual-review-rr-1"]
+    assert status_of(decision).outcome is Outcome.MANUAL_REVIEW_REQUIRED
+    assert "ann approved" in status_of(decision).message
+
+
+def test_a_long_story_of_others_is_cut() -> None:
+    """What the investigation says may fill its own field already; with our words before it, it still must fit ours."""
+    seen = at(Phase.ANALYZING)
+    failed = build.with_status(
+        build.ai_analysis(seen.request),
+        phase="Failed",
+        reason=AIAnalysisReason.API_ERROR,
+        message="x" * 32_768,
+    )
+    status = status_of(step(replace(seen, analysis=failed)))
+    assert (status.overall_phase, len(status.message), len(status.failure_reason)) == (Phase.FAILED, 32_768, 32_768)
+
+
 def test_routing_is_asked_again_after_approval() -> None:
     """An approved workflow waits for another one on the same target, and then goes on by itself."""
     seen = at(Phase.AWAITING_APPROVAL)

@@ -88,6 +88,20 @@ def test_the_first_failed_task_in_the_pipelines_order_is_the_culprit():
     assert "the disk was full" in found.natural_language_summary
 
 
+def test_what_a_step_printed_is_told_without_secrets():
+    """Its last words go to the status, the audit trail and people; a token in them goes nowhere."""
+    run = build.pipeline_run(made(), "False", "Failed")
+    condition = {
+        "reason": "Failed",
+        "message": '"step-apply" exited with code 1: Authorization: Bearer abcdef0123456789',
+    }
+    found = details(run, build.task_run(run, "fix", condition=condition))
+    assert "abcdef0123456789" not in found.message + found.natural_language_summary
+    assert "exited with code 1" in found.message
+    said = build.pipeline_run(made(), "True", results=[{"name": "summary", "value": "logged in, password=hunter22"}])
+    assert "hunter22" not in outcome.results(said)["summary"]
+
+
 def test_results_are_bounded_text():
     """The CRD takes 64 of 4096 characters."""
     run = build.pipeline_run(made(), "True", results=[{"name": f"n{i}", "value": "x" * 5000} for i in range(80)])

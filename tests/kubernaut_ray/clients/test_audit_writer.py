@@ -139,6 +139,20 @@ async def test_poison_is_set_aside(server, writer, tmp_path):
     assert orjson.loads(kept)["event_data"]["number"] == 4
 
 
+async def test_a_full_disk_does_not_end_the_delivery(server, writer, tmp_path):
+    """Where a refused event cannot be set aside, the sender waits and goes on; it does not die with the others unsent."""
+    blocked = tmp_path / "spool" / "rejected"
+    async with writer() as audit:
+        blocked.write_text("no folder can be made here")
+        await audit.record(event(0, poison=True))
+        async with asyncio.timeout(5):
+            await poll(lambda: audit.counts.failed_deliveries > 0)
+        blocked.unlink()
+        await audit.record(event(1))
+        assert await audit.flush(5)
+    assert (server.order, audit.counts.rejected) == ([1], 1)
+
+
 async def test_unreachable_server_leaves_the_spool_to_the_next(server, writer, tmp_path):
     """Closing while Data Storage is away keeps the events; the next writer on the directory delivers them."""
     good, server.url = server.url, "http://127.0.0.1:9/storage"

@@ -196,6 +196,44 @@ async def test_firing_and_resolved_in_one_group() -> None:
     assert "resolved" not in request["status"]
 
 
+async def test_a_symptom_is_on_record_when_it_is_acknowledged() -> None:
+    """A replica that dies after its answer takes no symptom along, and another one does not call the incident over."""
+    world = World()
+    (pod,) = await world.deployment()
+    async with gateway(world, occurrence_flush_interval=60) as one, gateway(world, occurrence_flush_interval=60) as two:
+        await one.post(PROMETHEUS, json=webhook(alert(pod=pod)))
+        unrelated = await two.post(PROMETHEUS, json=webhook(alert("Other", "resolved", pod=pod)))
+        assert unrelated.json()["reason"] == "ResolutionRecorded"
+        (request,) = await world.remediations()
+        assert "resolved" not in request.get("status", {})
+        joined = await one.post(PROMETHEUS, json=webhook(alert("CrashLoop", pod=pod)))
+        assert joined.json()["reason"] == "InProgress"
+        await two.post(PROMETHEUS, json=webhook(alert(status="resolved", pod=pod)))
+        (request,) = await world.remediations()
+        symptoms = {s["signalName"]: "resolvedAt" in s for s in request["status"]["deduplication"]["symptoms"]}
+        assert symptoms == {"HighMemory": True, "CrashLoop": False}
+        assert "resolved" not in request["status"]
+        await two.post(PROMETHEUS, json=webhook(alert("CrashLoop", "resolved", pod=pod)))
+        (request,) = await world.remediations()
+        assert "resolved" in request["status"]
+
+
+async def test_a_symptom_that_cannot_be_written_is_not_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender is told to come again; what it sends then is one more occurrence."""
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise Unavailable("connection refused")
+
+    world = World()
+    (pod,) = await world.deployment()
+    async with gateway(world, occurrence_flush_interval=60) as http:
+        await http.post(PROMETHEUS, json=webhook(alert(pod=pod)))
+        with monkeypatch.context() as broken:
+            broken.setattr(world, "patch", away)
+            assert (await http.post(PROMETHEUS, json=webhook(alert("CrashLoop", pod=pod)))).status_code == 503
+        assert (await http.post(PROMETHEUS, json=webhook(alert("CrashLoop", pod=pod)))).status_code == 202
+
+
 async def test_events() -> None:
     """A warning event opens a request for the owner of what it regards; a Normal one is a polite no."""
     world = World()

@@ -53,6 +53,14 @@ def test_over_when_every_symptom_is() -> None:
     assert [s.resolved_at for s in again.deduplication.symptoms] == [None, later(12)]
 
 
+def test_a_symptom_in_the_spec_counts_before_it_is_on_record() -> None:
+    """The count of the signal that opened the request may be lost or late; another one that is over says nothing of it."""
+    assert record(Recorded(), over(API, 10), WEB).resolved is None
+    assert record(after(fired(API)), over(API, 10), WEB).resolved is None
+    assert record(Recorded(), over(WEB, 10), WEB).resolved is not None
+    assert record(after(fired(WEB)), over(WEB, 10), WEB).resolved is not None
+
+
 def test_a_late_flush_of_an_early_firing_does_not_undo_a_resolution() -> None:
     """Another replica may write what it saw before the resolution only afterwards."""
     recorded = after(fired(WEB), over(WEB, 10), fired(WEB, 5))

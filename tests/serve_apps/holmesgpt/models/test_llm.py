@@ -313,6 +313,7 @@ async def test_an_investigation_has_an_end(ask):
         ({"provider": "openai", "model": "m"}, {"OPENAI_API_KEY": "k"}, "k"),
         ({"provider": "anthropic", "model": "m"}, {"ANTHROPIC_API_KEY": "k"}, "k"),
         ({"provider": "openai", "model": "m", "api_key": SecretStr("s")}, {"OPENAI_API_KEY": "k"}, "s"),
+        ({"provider": "openai", "model": "m"}, {"KUBERNAUT_LLM__API_KEY": "own", "OPENAI_API_KEY": "k"}, "own"),
         ({"provider": "openai", "model": "m", "base_url": "http://127.0.0.1:8000/v1"}, {}, "none"),
         ({"provider": "openai", "model": "m", "base_url": "http://llm.ai.svc:8000/v1"}, {}, "none"),
     ],
