@@ -101,7 +101,7 @@ def environment(scratch: Path, data_dir: Path, ports: RayPorts) -> dict[str, str
         "KUBERNAUT_WITHOUT_ARROW": str(_WITHOUT_ARROW),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_WITHOUT_ARROW), os.environ.get("PYTHONPATH")))),
         # A Ray worker has dozens of threads, and glibc keeps a heap for each of them otherwise.
-        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_ARENA_MAX": "1",
         "MALLOC_TRIM_THRESHOLD_": "131072",
         "RAY_num_workers_soft_limit": "0",
     }
