@@ -1,6 +1,6 @@
 """Search quality: does the right workflow come first for what an investigation found. Labels are ignored on purpose.
 
-``--queries FILE`` and ``--catalog FILE`` are JSON as in the retrieval data: incidents with ``signal_name``, ``rca_summary`` and
+``--queries FILE`` and ``--catalog FILE`` are JSON as in ``benchmarks/data`` (the default): incidents with ``signal_name``, ``rca_summary`` and
 ``expected_workflows``; workflows with ``name``, ``action_type`` and a structured ``description``. Each ranking answers with the
 query that an investigator sends (the signal's name and the root-cause summary). An incident counts for recall@k when
 any workflow that was right for it is among the first k.
@@ -27,12 +27,14 @@ from catalog.text import terms
 from kubernaut_ray import names
 from kubernaut_ray.contracts.catalog import SearchRequest, Workflow, WorkflowDescription, WorkflowLabels
 
+DATA = Path(__file__).with_name("data")
 Ranking = Callable[[str], Sequence[str]]
 
 
 def main(
-    queries: Annotated[Path, typer.Option(help="Incidents with the workflows that were right.")],
-    catalog: Annotated[Path, typer.Option(help="The workflows.")],
+    queries: Annotated[Path, typer.Option(help="Incidents with the workflows that were right.")] = DATA
+    / "retrieval-dev.json",
+    catalog: Annotated[Path, typer.Option(help="The workflows.")] = DATA / "workflow-catalog.json",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     quick: Annotated[bool, typer.Option(help="Accepted for all benchmarks; this one takes seconds anyway.")] = False,
     misses: Annotated[bool, typer.Option(help="List the incidents whose first answer was wrong.")] = False,
