@@ -28,8 +28,8 @@ from kubernaut_ray.settings import Settings
 NAMESPACE = "kubernaut"
 """The Ray namespace of every actor."""
 
-APPS = ("storage", "holmesgpt", "gateway", "console")
-"""Serve application names, which are their route prefixes too."""
+APPS = ("storage", "holmesgpt", "console", "gateway")
+"""Serve application names, which are their route prefixes too. The gateway is last: its second replica is not waited for."""
 _MODULES = {
     "storage": "serve_apps.data_storage.serve",
     "holmesgpt": "serve_apps.holmesgpt.serve",
