@@ -9,7 +9,7 @@ Extras for the schema go into ``Field(json_schema_extra={…})`` under their Kub
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
 
@@ -119,7 +119,6 @@ class Meta:
     columns: tuple[PrinterColumn, ...]
     selectable_fields: tuple[str, ...] = ()
     categories: tuple[str, ...] = ("kubernaut",)
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CustomResource(Model):
