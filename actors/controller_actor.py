@@ -24,6 +24,7 @@ import structlog
 
 from kubernaut_ray import logs
 from kubernaut_ray.clients.audit_writer import AuditWriter
+from kubernaut_ray.clients.service import read_token
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Controller, Key
@@ -31,7 +32,7 @@ from kubernaut_ray.control.lease import Lease
 from kubernaut_ray.control.loop import ControlLoop
 from kubernaut_ray.control.queue import WorkQueue
 from kubernaut_ray.control.shards import ShardRange
-from kubernaut_ray.errors import InvalidInput, Retryable
+from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import Settings
 
@@ -214,13 +215,7 @@ class ControllerActor:
             await asyncio.sleep(BEAT)
 
     def _token(self) -> str:
-        """Read our own bearer token anew; it is replaced while we run."""
-        if self._spec.token_file is None:
-            return ""
-        try:
-            return Path(self._spec.token_file).read_text().strip()
-        except OSError as error:
-            raise Retryable(f"token file {self._spec.token_file}: {error.strerror}") from error
+        return read_token(Path(self._spec.token_file) if self._spec.token_file else None)
 
 
 def place(spec: ActorSpec) -> str:

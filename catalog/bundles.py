@@ -55,10 +55,13 @@ class Bundles:
     def __init__(self, layout_dir: Path | None, *, insecure: bool = False, registry_config: Path | None = None) -> None:
         self._stores = Stores(layout_dir, insecure=insecure, registry_config=registry_config)
 
-    def push(self, folder: Path, ref: str) -> PinnedRef:
-        """Pack a workflow folder and push it. Raises ``InvalidInput`` with every problem of the folder."""
+    def push(self, folder: Path, ref: str = "") -> PinnedRef:
+        """Pack a workflow folder and push it, into the layout under its own name without a ``ref``.
+
+        Raises ``InvalidInput`` with every problem of the folder.
+        """
         packed = pack(folder)
-        reference = Reference.parse(ref)
+        reference = Reference.parse(ref or reference_for(packed.workflow))
         if reference.digest:
             raise InvalidInput(f"{ref}: push to a tag; the digest comes from the content")
         annotations = {

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from kubernaut_ray.clients.service import read_token
 from kubernaut_ray.contracts.endpoints import Endpoints
-from kubernaut_ray.errors import InvalidInput, Retryable
+from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.settings import Settings
 
 
@@ -43,9 +44,4 @@ class Wiring:
 
     def token(self) -> str:
         """Return our own bearer token. Raises ``Retryable`` when the file is away (it is replaced when renewed)."""
-        if self.token_file is None:
-            return ""
-        try:
-            return self.token_file.read_text().strip()
-        except OSError as error:
-            raise Retryable(f"token file {self.token_file}: {error.strerror}") from error
+        return read_token(self.token_file)

@@ -74,11 +74,9 @@ def push(
     """
 
     async def main() -> None:
-        from catalog.bundles import Bundles, pack, reference_for
+        from catalog.bundles import Bundles
 
-        pinned = Bundles(data_dir / "bundles", insecure=insecure).push(
-            folder, to or reference_for(pack(folder).workflow)
-        )
+        pinned = Bundles(data_dir / "bundles", insecure=insecure).push(folder, to)
         typer.echo(str(pinned))
 
     connection.run(main)
@@ -99,12 +97,12 @@ def register(
     """
 
     async def main() -> None:
-        from catalog.bundles import Bundles, pack, reference_for
+        from catalog.bundles import Bundles
 
         image, _, digest = reference.partition("@")
         folder = Path(reference)
         if folder.is_dir():
-            pinned = Bundles(data_dir / "bundles").push(folder, reference_for(pack(folder).workflow))
+            pinned = Bundles(data_dir / "bundles").push(folder)
             image, digest = pinned.image, pinned.digest
         async with _storage(data_dir) as storage:
             workflow = await storage.register(RegisterWorkflow(container_image=image, container_digest=digest))

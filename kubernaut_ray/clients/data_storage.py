@@ -1,6 +1,6 @@
 """The client of Data Storage: workflow search and records, durable investigation sessions, statistics, the audit trail.
 
-One aiohttp session, opened on first use in the running loop and closed by ``close``. Errors say what to do: 429, 5xx,
+Errors say what to do: 429, 5xx,
 connection faults and timeouts are ``Retryable`` (honouring ``Retry-After``); 404 is ``NotFound`` or ``None`` where
 absence is an answer; 409 is ``Conflict``; 400 and 422 are ``InvalidInput``; the problem's detail is the message.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
 import orjson
 
+from kubernaut_ray.clients.service import ServiceClient
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage, Timeline
 from kubernaut_ray.contracts.base import Contract
@@ -45,28 +45,12 @@ class Conflict(Permanent):
     """409: the thing is there already with another content, or it moved on since it was read."""
 
 
-class DataStorage:
-    """``base_url`` includes the route prefix; ``token`` gives the bearer token anew at each call; timeout in seconds."""
+class DataStorage(ServiceClient):
+    """See ``ServiceClient`` for the arguments."""
 
     def __init__(self, base_url: str, token: Callable[[], str], *, timeout: float = 10.0) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._token = token
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._session: aiohttp.ClientSession | None = None
+        super().__init__(base_url, token, timeout=timeout)
         self._catalog_version = 0
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     async def search(self, request: SearchRequest) -> SearchResponse:
         return await self._send("POST", "/api/v1/workflows/search", SearchResponse, body=request)
@@ -180,9 +164,7 @@ class DataStorage:
         query: Mapping[str, str | int] | None = None,
         timeout: float | None = None,
     ) -> Any:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
-        headers = {"Authorization": f"Bearer {self._token()}", "Accept": "application/json"}
+        session, headers = self._open(), self._headers()
         if self._catalog_version:
             # What this client has changed it must find, on whichever replica it lands.
             headers[VERSION_HEADER] = str(self._catalog_version)
@@ -191,7 +173,7 @@ class DataStorage:
             headers["Content-Type"] = "application/json"
             data = body.model_dump_json(exclude_none=True).encode()
         try:
-            async with self._session.request(
+            async with session.request(
                 method,
                 self._base_url + path,
                 params={key: str(value) for key, value in (query or {}).items() if value != ""},

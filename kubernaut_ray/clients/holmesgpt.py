@@ -9,41 +9,25 @@ investigation to end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import orjson
 from pydantic import ValidationError
 
+from kubernaut_ray.clients.service import ServiceClient
 from kubernaut_ray.contracts.investigation import IncidentRequest, InvestigationSession, StartInvestigation
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
 PATH = "/api/v1/investigations"
 
 
-class HolmesGpt:
-    """``base_url`` includes the route prefix; ``token`` gives the bearer token anew at each call; timeout in seconds."""
+class HolmesGpt(ServiceClient):
+    """See ``ServiceClient`` for the arguments."""
 
     def __init__(self, base_url: str, token: Callable[[], str], *, timeout: float = 15.0) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._token = token
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        super().__init__(base_url, token, timeout=timeout)
 
     async def start(self, session_id: str, request: IncidentRequest) -> InvestigationSession:
         """Start the investigation, or return the session that this id already has, whatever its state."""
@@ -60,14 +44,12 @@ class HolmesGpt:
 
     async def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
         """Send; return the status (2xx or 404) and the JSON body."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
-        headers = {"Authorization": f"Bearer {self._token()}", "Accept": "application/json"}
+        session, headers = self._open(), self._headers()
         if body is not None:
             headers["Content-Type"] = "application/json"
         what = f"HolmesGPT-API: {method} {path}"
         try:
-            async with self._session.request(method, self._base_url + path, data=body, headers=headers) as answer:
+            async with session.request(method, self._base_url + path, data=body, headers=headers) as answer:
                 content = await answer.read()
                 if answer.status >= 400 and answer.status != 404:
                     raise _refusal(answer.status, content, answer.headers.get("Retry-After", ""), what)

@@ -258,7 +258,7 @@ class System:
 
     async def register_shipped_workflows(self) -> int:
         """Push the shipped workflows into the data directory's bundle store and register them. Returns how many."""
-        from catalog.bundles import Bundles, pack, reference_for
+        from catalog.bundles import Bundles
         from kubernaut_ray import shipped
         from kubernaut_ray.clients.data_storage import Conflict, DataStorage
         from kubernaut_ray.contracts.catalog import RegisterWorkflow
@@ -267,8 +267,7 @@ class System:
         count = 0
         async with DataStorage(self.endpoints.data_storage, self.token) as storage:
             for file in sorted((shipped.directory() / "workflows").glob("*/workflow-schema.yaml")):
-                reference = reference_for(pack(file.parent).workflow)
-                pinned = await asyncio.to_thread(store.push, file.parent, reference)
+                pinned = await asyncio.to_thread(store.push, file.parent)
                 request = RegisterWorkflow(
                     container_image=pinned.image, container_digest=pinned.digest, registered_by="shipped"
                 )
@@ -276,7 +275,7 @@ class System:
                     await storage.register(request)
                     count += 1
                 except Conflict as error:  # another content under this version, from an older Kubernaut: it stays
-                    _log.warning("workflow.kept", workflow=reference, error=str(error))
+                    _log.warning("workflow.kept", workflow=pinned.image, error=str(error))
         return count
 
     def token(self) -> str:
