@@ -135,7 +135,10 @@ class SignalOutcome(StrEnum):
 
     CREATED = "created"
     DUPLICATE = "duplicate"
+    ACCEPTED = "accepted"
+    """Folded into the incident of something larger: a storm, or a node that was lost."""
     RESOLVED = "resolved"
+    SILENCED = "silenced"
     REJECTED = "rejected"
     FAILED = "failed"
 
@@ -145,6 +148,9 @@ class AdmissionReason(StrEnum):
 
     NEW_INCIDENT = "NewIncident"
     IN_PROGRESS = "InProgress"
+    PART_OF_STORM = "PartOfStorm"
+    PART_OF_NODE_LOSS = "PartOfNodeLoss"
+    SILENCED = "Silenced"
     AWAITING_REVIEW = "AwaitingReview"
     HELD = "Held"
     RESOLUTION_RECORDED = "ResolutionRecorded"

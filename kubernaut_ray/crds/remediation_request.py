@@ -1,7 +1,7 @@
 """RemediationRequest: one incident, from its first signal to its outcome. Created by the gateway, driven by the orchestrator.
 
-``status.deduplication``, ``status.storm`` and ``status.resolved`` have the gateway as their only writer; the rest of the
-status has the orchestrator.
+``status.deduplication``, ``status.storm``, ``status.members`` and ``status.resolved`` have the gateway as their only writer;
+the rest of the status has the orchestrator.
 """
 
 from __future__ import annotations
@@ -105,6 +105,21 @@ class Storm(Model):
     detected_at: Timestamp
 
 
+class Member(Model):
+    """One resource whose signals were folded into this incident instead of opening one of their own: what a lost node or a
+    storm took with it."""
+
+    target: ShortText
+    """The top of its owners, which would have been the target of an incident of its own."""
+    resource: ShortText
+    """What the signals named."""
+    signals: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
+    """Names of the signals that fire on it."""
+    over: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
+    """Names of those that fired on it and are over."""
+    first_seen_at: Timestamp
+
+
 class SignalResolution(Model):
     """The source said that the signal is over."""
 
@@ -115,6 +130,8 @@ class SignalResolution(Model):
 class RemediationRequestStatus(Model):
     deduplication: Deduplication | None = None
     storm: Storm | None = None
+    members: Annotated[tuple[Member, ...], Field(max_length=2000)] = ()
+    """Every resource folded into this incident; complete, because an incident that is full takes no further one in."""
     resolved: SignalResolution | None = None
 
     overall_phase: RemediationPhase | None = None
