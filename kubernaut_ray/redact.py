@@ -9,6 +9,7 @@ It is idempotent, and it never raises on any text.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 PLACEHOLDER = "[REDACTED]"
@@ -160,3 +161,13 @@ def redact(text: str) -> str:
         if rule.guard in lower:
             text = rule.pattern.sub(rule.replacement, text)
     return text
+
+
+def redact_values(values: Mapping[str, str]) -> dict[str, str]:
+    """Return labels or annotations without secrets: a value whose name gives it away is hidden as a whole."""
+    return {key: PLACEHOLDER if _gives_away(key) else redact(value) for key, value in values.items()}
+
+
+def _gives_away(name: str) -> bool:
+    probe = f"{name}: x"
+    return redact(probe) != probe

@@ -33,24 +33,72 @@ class ServerSettings(Group):
     """Run Ray's dashboard (about 195 MiB)."""
 
 
+class CloudWatchSettings(Group):
+    """The gateway's door for CloudWatch alarms, through SNS or EventBridge."""
+
+    confirm_subscriptions: bool = False
+    """Confirm SNS subscriptions to this gateway by fetching their SubscribeURL; refused with 403 otherwise."""
+    topic_arns: tuple[str, ...] = ()
+    """The SNS topics that are listened to. Empty is any: SNS signs for everybody's topics."""
+    allow_unsigned: bool = True
+    """Take alarms without an SNS signature (raw message delivery, EventBridge): the caller's token is then all their proof."""
+    fetch_timeout: Seconds = 5
+    """For a signing certificate, or to confirm a subscription."""
+
+
 class GatewaySettings(Group):
     replicas: Annotated[int, Field(ge=1)] = 2
+    cloudwatch: CloudWatchSettings = CloudWatchSettings()
     max_body_bytes: int = 262_144
     """Refused with 413 beyond this."""
     max_concurrent_requests: int = 100
     max_queued_requests: int = 200
+    client_requests_per_minute: Annotated[int, Field(ge=0)] = 0
+    """Webhooks taken from one client (user of a token) per minute and replica; 0 is no limit. More is answered 503."""
+    client_burst: Annotated[int, Field(ge=1)] = 100
+    """So many webhooks a client may send at once before the limit holds."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Every replica also listens on this port itself, all on the same one, past Ray Serve's proxy. 0: ``kubernaut-ray up``
+    picks a free one, and replicas deployed otherwise do without."""
     kubernetes_timeout: Seconds = 15
     kubernetes_retries: int = 3
     owner_lookup_timeout: Seconds = 2
     occurrence_flush_interval: Seconds = 0.5
     """How long duplicate counts may stay in memory before they reach the RemediationRequest's status."""
+    silence_retention: Seconds = 432_000
+    """How long a silence is kept after its end: 120 h, as Alertmanager keeps it."""
     storm_enabled: bool = True
     storm_rate_threshold: int = 10
     """More than this many signals of one name per minute is a rate storm."""
     storm_pattern_threshold: int = 5
-    """More than this many distinct resources with one signal name within two minutes is a pattern storm."""
+    """More than this many distinct resources with one signal name within two minutes is a pattern storm: the next ones are
+    folded into the oldest request."""
+    storm_longest: Seconds = 300
+    """For how long after its creation a request takes further members of its storm in."""
     scope: Literal["opt-in", "opt-out", "all"] = "all"
-    """Which targets are managed by the label ``kubernaut.ai/managed``: only ``true`` (opt-in), all but ``false`` (opt-out)."""
+    """Which targets are managed: those with the label ``kubernaut.ai/managed=true`` (opt-in), also those without the label
+    (opt-out), or whatever the label says (all). The target's own label wins over its namespace's."""
+    fold_node_loss: bool = True
+    """Whether a signal about pods on a lost node belongs to the node's incident."""
+    fold_window: Seconds = 120
+    """A signal that began to fire longer than this before the node was lost has another cause."""
+
+
+class EventWatcherSettings(Group):
+    enabled: bool = True
+    """Forward the cluster's Warning events to the gateway, whose scope and rules decide what becomes an incident."""
+    namespaces: tuple[str, ...] = ()
+    """Watch these only; all when empty."""
+    ignored_namespaces: tuple[str, ...] | None = None
+    """Events about objects in these are left out. Our own namespaces when not given: we do not remediate ourselves."""
+    lookback: Seconds = 300
+    """At the very first start, events this old are still forwarded; older ones are history."""
+    in_flight: Annotated[int, Field(ge=1)] = 256
+    """Events read and not acknowledged yet; beyond it no more are read."""
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    """Events on their way to the gateway at a time."""
+    retry_base: Seconds = 0.5
+    retry_max: Seconds = 15
 
 
 class SignalProcessingSettings(Group):
@@ -82,6 +130,9 @@ class OrchestratorSettings(Group):
     consecutive_failure_block: Seconds = 3600
     recheck_interval: Seconds = 30
     """How often an event-based block (duplicate, busy) is looked at again."""
+    scope_backoff_base: Seconds = 5
+    """The first pause before the scope label of an unmanaged target is looked up again; each is twice the one before."""
+    scope_backoff_max: Seconds = 300
     recently_remediated_window: Seconds = 300
     backoff_base: Seconds = 60
     backoff_max: Seconds = 600
@@ -176,6 +227,7 @@ class Settings(BaseModel):
     log_level: str = "info"
     server: ServerSettings = ServerSettings()
     gateway: GatewaySettings = GatewaySettings()
+    event_watcher: EventWatcherSettings = EventWatcherSettings()
     signal_processing: SignalProcessingSettings = SignalProcessingSettings()
     analysis: AnalysisSettings = AnalysisSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()

@@ -7,6 +7,7 @@ that exists but has no ``Rule`` is refused, so that a forgotten rule is noticed 
 
 from __future__ import annotations
 
+import base64
 import re
 import uuid
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ TRUSTED_TRANSPORT = UserInfo("system:unauthenticated")
 """The user of every request when an app was installed without a gate (in-process callers only)."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_SECURITY_HEADERS = {
+SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "x-xss-protection": "1; mode=block",
@@ -56,12 +57,15 @@ def install(
     open_paths: Sequence[str] = (),
     login_path: str = "",
     content_security_policy: str = "default-src 'none'",
+    basic: bool = False,
 ) -> None:
     """Wear the shell.
 
     ``rules`` are tried in order, the first match decides. ``open_paths`` adds to the paths that need no token (a path ending
     in ``/`` opens everything below it). ``cookie`` names a cookie that may carry the token instead of the header; with
-    ``login_path`` a browser without a token is sent there instead of being told 401.
+    ``login_path`` a browser without a token is sent there instead of being told 401. ``basic`` takes the token also as the
+    password of HTTP basic authentication, whatever the user name, for senders that know only a URL. Not where browsers go:
+    they keep such a password and send it unasked.
     """
     for kind in (HTTPException, RequestValidationError, KubernautError):
         app.add_exception_handler(kind, _answer)
@@ -76,6 +80,7 @@ def install(
         open_paths=OPEN_PATHS | frozenset(open_paths),
         login_path=login_path,
         content_security_policy=content_security_policy,
+        basic=basic,
     )
 
 
@@ -106,13 +111,14 @@ class _Shell:
         open_paths: frozenset[str],
         login_path: str,
         content_security_policy: str,
+        basic: bool,
     ) -> None:
         self.app, self._router, self._service = app, router, service
         self._gate, self._rules, self._limit = gate, rules, max_body_bytes
-        self._cookie, self._login_path = cookie, login_path
+        self._cookie, self._login_path, self._basic = cookie, login_path, basic
         self._open = frozenset(p for p in open_paths if not p.endswith("/"))
         self._open_below = tuple(p for p in open_paths if p.endswith("/"))
-        headers = {**_SECURITY_HEADERS, "content-security-policy": content_security_policy}
+        headers = {**SECURITY_HEADERS, "content-security-policy": content_security_policy}
         self._headers = [(k.encode(), v.encode()) for k, v in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,22 +164,16 @@ class _Shell:
 
     async def _admit(self, scope: Scope, headers: Headers) -> Response | None:
         """Set the request's user or raise 401/403. Returns a redirect for a browser that has to log in."""
-        path = _path_below_root(scope)
+        path = path_below_root(scope)
         scope["state"]["user"] = TRUSTED_TRANSPORT
         if path in self._open or path.startswith(self._open_below) or self._gate is None:
             return None
-        token = _bearer(headers) or self._from_cookie(headers)
+        token = bearer(headers, basic=self._basic) or self._from_cookie(headers)
         user = await self._gate.authenticate(token) if token else None
         if user is None:
             if self._login_path and "text/html" in headers.get("accept", ""):
                 return Response(status_code=303, headers={"location": scope.get("root_path", "") + self._login_path})
-            raise Problem(
-                401,
-                detail="send the header 'Authorization: Bearer TOKEN' with a token of this cluster"
-                if not token
-                else "the bearer token is not accepted; it may have expired",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            raise problem.unauthenticated(token, basic=self._basic)
         scope["state"]["user"] = user
         rule = next((r for r in self._rules if r.matches(scope["method"], path)), None)
         if rule is None:
@@ -181,9 +181,7 @@ class _Shell:
                 raise Problem(403, detail=f"{scope['method']} {path} is not open to anybody")
             return None  # The router says 404 or 405.
         if not await self._gate.authorize(user, rule.verb, rule.resource):
-            raise Problem(
-                403, detail=f"user {user.username} may not {rule.verb} {rule.resource} in the API group kubernaut.ai"
-            )
+            raise problem.forbidden(user.username, rule.verb, rule.resource)
         return None
 
     def _from_cookie(self, headers: Headers) -> str:
@@ -198,7 +196,7 @@ class _Shell:
     def _limited(self, headers: Headers, receive: Receive) -> Receive:
         declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > self._limit:
-            raise self._too_large()
+            raise problem.too_large(self._limit)
         taken = 0
 
         async def limited() -> Message:
@@ -207,21 +205,29 @@ class _Shell:
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
                 if taken > self._limit:
-                    raise self._too_large()
+                    raise problem.too_large(self._limit)
             return message
 
         return limited
 
-    def _too_large(self) -> Problem:
-        return Problem(413, detail=f"the body is larger than {self._limit} bytes; send less at a time")
 
-
-def _bearer(headers: Headers) -> str:
+def bearer(headers: Headers, *, basic: bool) -> str:
+    """Return the token that a request carries, empty when there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    match scheme.lower():
+        case "bearer":
+            return token.strip()
+        case "basic" if basic:
+            try:
+                _, _, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
+            except ValueError:
+                return ""
+            return password
+        case _:
+            return ""
 
 
-def _path_below_root(scope: Scope) -> str:
+def path_below_root(scope: Scope) -> str:
     """Return the path as the app's routes see it; servers put the mount point into ``root_path`` and ``path`` alike."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     if root and path.startswith(root) and (len(path) == len(root) or path[len(root)] == "/"):

@@ -79,6 +79,25 @@ def unavailable(detail: str, *, after: float | None = None) -> Problem:
     return Problem(503, detail=detail, headers={"Retry-After": str(max(1, round(after or 1)))})
 
 
+def unauthenticated(token: str, *, basic: bool = False) -> Problem:
+    """401: no token came, or one that is not accepted."""
+    return Problem(
+        401,
+        detail="the bearer token is not accepted; it may have expired"
+        if token
+        else "send the header 'Authorization: Bearer TOKEN' with a token of this cluster",
+        headers={"WWW-Authenticate": 'Basic realm="kubernaut", Bearer' if basic else "Bearer"},
+    )
+
+
+def forbidden(username: str, verb: str, resource: str) -> Problem:
+    return Problem(403, detail=f"user {username} may not {verb} {resource} in the API group kubernaut.ai")
+
+
+def too_large(limit: int) -> Problem:
+    return Problem(413, detail=f"the body is larger than {limit} bytes; send less at a time")
+
+
 def of(error: BaseException) -> Problem | None:
     """Return the problem that this error means to an HTTP caller, or ``None`` when it is an internal error."""
     match error:

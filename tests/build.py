@@ -66,12 +66,14 @@ from kubernaut_ray.crds.signal_processing import (
     SignalProcessingSpec,
     SignalProcessingStatus,
 )
+from kubernaut_ray.crds.silence import Silence, SilenceMatcher, SilenceSpec, SilenceStatus
 from kubernaut_ray.crds.workflow_execution import (
     ExecutionFailureDetails,
     WorkflowExecution,
     WorkflowExecutionSpec,
     WorkflowExecutionStatus,
 )
+from kubernaut_ray.matchers import parse
 from kubernaut_ray.settings import ExecutionSettings
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -390,3 +392,22 @@ def task_run(run: dict[str, Any], task: str = "fix", **fields: Any) -> dict[str,
             **fields,
         },
     }
+
+
+def silence(
+    name: str = "silence-1", *matchers: str, silenced_count: int = 0, summary: str = "", **spec: Any
+) -> Silence:
+    """A silence of an hour; matchers as people write them, ``alertname="Foo"`` when none is given."""
+    parsed = [matcher for text in matchers or ('alertname="Foo"',) for matcher in parse(text)]
+    defaults: dict[str, Any] = {
+        "matchers": [SilenceMatcher.of(matcher) for matcher in parsed],
+        "starts_at": NOW,
+        "ends_at": later(minutes=60),
+        "created_by": "ada",
+        "comment": "rollout",
+    }
+    return Silence(
+        metadata=meta(name),
+        spec=SilenceSpec(**{**defaults, **spec}),
+        status=SilenceStatus(silenced_count=silenced_count, summary=summary),
+    )

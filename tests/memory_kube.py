@@ -19,12 +19,12 @@ from pydantic import ValidationError
 
 from kubernaut_ray import clock, crds
 from kubernaut_ray.kube import patch as merge
-from kubernaut_ray.kube.client import KubeClient, Object, ObjectList, PatchKind, WatchEvent
+from kubernaut_ray.kube.client import KubeClient, Object, ObjectList, PatchKind, Version, WatchEvent
 from kubernaut_ray.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
 from kubernaut_ray.kube.resources import Resource
 
 Address = tuple[str, str, str]
-_MODELS = {model.kind(): model for model in crds.KINDS}
+_MODELS = {model.kind(): model for model in crds.SERVED}
 _TERM = re.compile(r"\s*(!?)([\w./-]+)\s*(?:(==|=|!=)\s*([\w./-]*)|\s(in|notin)\s*\(([^)]*)\))?\s*(?:,|$)")
 
 
@@ -64,6 +64,15 @@ class MemoryKube(KubeClient):
             and matches_fields(fields, obj)
         )
         return ObjectList(items, str(self.writes))
+
+    async def versions(
+        self, resource: Resource, namespace: str | None = None, *, labels: str
+    ) -> tuple[Version, ...]:
+        found = await MemoryKube.list(self, resource, namespace, labels=labels)
+        return tuple(
+            Version(m["name"], m["uid"], m["resourceVersion"], m.get("labels") or {})
+            for m in (obj["metadata"] for obj in found.items)
+        )
 
     async def create(
         self, resource: Resource, obj: Mapping[str, Any], namespace: str | None = None, *, dry_run: bool = False

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from actors.notification import matchers
+from kubernaut_ray import matchers
 from kubernaut_ray.errors import InvalidInput
 
 

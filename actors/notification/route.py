@@ -15,9 +15,9 @@ import structlog
 
 from actors.notification import config
 from actors.notification.config import Receiver, RouteConfig, RoutingFile
-from actors.notification.matchers import Matcher, parse_all
 from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.matchers import Matcher, parse_all
 
 _log = structlog.get_logger(__name__)
 

@@ -8,16 +8,20 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
 from rich.text import Text
 
+from kubernaut_ray import clock
 from kubernaut_ray.cli import connection
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube import resources
-from kubernaut_ray.names import SYSTEM_NAMESPACE
+from kubernaut_ray.kube.client import KubeClient
+from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.names import EVENT_WATCHER, SYSTEM_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,34 @@ async def running(data_dir: Path) -> list[Finding]:
                     return str(url)
 
             await check(service, ready)
+
+    try:
+        async with connection.kubernetes(system) as client:
+            findings.append(await event_watcher(client, system.namespace, clock.utcnow()))
+    except KubernautError as error:
+        findings.append(Finding("event watcher", False, str(error)))
     return findings
+
+
+async def event_watcher(client: KubeClient, namespace: str, now: datetime) -> Finding:
+    """Who forwards the cluster's events, and how far it has got; read from its Lease and its position."""
+    from actors.event_watcher.position import PositionStore
+
+    check = "event watcher"
+    try:
+        lease = (await client.get(resources.LEASE, EVENT_WATCHER, namespace)).get("spec") or {}
+    except NotFound:
+        return Finding(check, None, "none has run here; the setting event_watcher.enabled starts one")
+    holder = lease.get("holderIdentity")
+    if not holder:
+        return Finding(check, None, "ended in order; events wait for the next one")
+    silent = (now - clock.parse_rfc3339(lease["renewTime"])).total_seconds()
+    if silent > lease["leaseDurationSeconds"]:
+        return Finding(check, False, f"{holder} has given no sign for {silent:.0f} s")
+    position = await PositionStore(client, namespace).read()
+    reached = min((point.at for point in position.values()), default=None)
+    told = f"all events read by {clock.rfc3339(reached)[:19]}Z are forwarded" if reached else "starting"
+    return Finding(check, True, f"{holder}; {told}")
 
 
 async def _doctor(data_dir: Path) -> None:

@@ -24,6 +24,7 @@ from kubernaut_ray.crds import (
     SignalProcessing,
     WorkflowExecution,
 )
+from kubernaut_ray.crds.affected import affected
 from kubernaut_ray.crds.enums import Outcome, RemediationPhase
 
 PHASE_COLOUR = {
@@ -40,6 +41,10 @@ OUTCOME_COLOUR = {
     Outcome.NO_ACTION_REQUIRED: "cyan",
     Outcome.MANUAL_REVIEW_REQUIRED: "yellow",
 }
+
+
+MAX_WORKLOADS = 15
+"""Of what an incident took with it, how many workloads are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +198,38 @@ def detail(incident: Incident, now: datetime) -> RenderableType:
         Text(""),
         walk(incident, now),
     ]
+    if (reached := reach(remediation)) is not None:
+        parts += [Text(""), reached]
     if incident.analyses and incident.analyses[-1].status.root_cause_analysis is not None:
         parts += [Text(""), cause(incident.analyses[-1])]
     if incident.notifications:
         parts += [Text(""), notifications(incident.notifications)]
     return Group(*parts)
+
+
+def reach(remediation: RemediationRequest) -> RenderableType | None:
+    """The storm that the incident is part of, and what it took with it, by workload; ``None`` without either."""
+    storm, took = remediation.status.storm, affected(remediation.status.members)
+    lines: list[RenderableType] = []
+    if storm is not None:
+        where = f" on {len(storm.affected_resources)} resources" if storm.affected_resources else ""
+        lines.append(
+            Text(f"Part of a {storm.storm_type} storm: {storm.alert_count} signals within {storm.window}{where}")
+        )
+    if took is not None:
+        table = Table(
+            box=box.SIMPLE_HEAD, header_style="bold", title=f"Took {took} with it", title_justify="left", pad_edge=False
+        )
+        table.add_column("Workload", overflow="fold")
+        table.add_column("Resources", justify="right")
+        table.add_column("Over", justify="right")
+        table.add_column("Signals", overflow="fold")
+        for one in took.workloads[:MAX_WORKLOADS]:
+            table.add_row(one.target, str(one.resources), str(one.over or ""), ", ".join(one.signals))
+        if (more := took.workload_count - MAX_WORKLOADS) > 0:
+            table.add_row(f"and {more} more workloads (-o yaml lists every resource)", "", "", "")
+        lines.append(table)
+    return Group(*lines) if lines else None
 
 
 def cause(analysis: AIAnalysis) -> RenderableType:

@@ -14,25 +14,39 @@ from rich.table import Table
 from kubernaut_ray.cli import connection
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
 
-ROUTES = {"alerts": "/api/v1/signals/prometheus", "involvedObject": "/api/v1/signals/kubernetes-event"}
+ROUTES = {
+    "involvedObject": ("kubernetes-event", "application/json"),
+    "regarding": ("kubernetes-event", "application/json"),
+    "specversion": ("cloudevents", "application/cloudevents+json"),
+    "detail-type": ("cloudwatch", "application/json"),
+    "AlarmName": ("cloudwatch", "application/json"),
+    "TopicArn": ("cloudwatch", "application/json"),
+    "orgId": ("grafana", "application/json"),
+    "alerts": ("prometheus", "application/json"),
+}
+"""By a field that only this source's payloads have, in this order: the door's name and the content type."""
 _COLOUR = {"created": "green", "duplicate": "yellow", "accepted": "cyan", "rejected": "magenta", "failed": "red"}
 
 
-def route_of(payload: Any) -> str:
-    """Tell the gateway route of a payload by its shape. Raises ``CommandError`` when it is neither."""
+def route_of(payload: Any) -> tuple[str, str]:
+    """Tell the gateway route and content type of a payload by its shape. Raises ``CommandError`` when it has none."""
     if isinstance(payload, dict):
-        for field, route in ROUTES.items():
+        for field, (door, content_type) in ROUTES.items():
             if field in payload:
-                return route
+                return f"/api/v1/signals/{door}", content_type
     raise CommandError(
-        "this is neither an Alertmanager webhook (no 'alerts') nor a Kubernetes event (no 'involvedObject')",
+        "this is no payload of a known source: Alertmanager ('alerts'), Grafana ('orgId'), a Kubernetes event "
+        "('involvedObject'), CloudWatch ('AlarmName' or 'detail-type') or a CloudEvent ('specversion')",
         Exit.REFUSED,
     )
 
 
 def send(
     file: Annotated[
-        str, typer.Argument(help="A JSON file with an Alertmanager webhook or a Kubernetes event; - reads stdin.")
+        str,
+        typer.Argument(
+            help="A JSON file as Alertmanager, Grafana, CloudWatch, Kubernetes or a sender of CloudEvents writes it; - reads stdin."
+        ),
     ],
     data_dir: DataDir = connection.DEFAULT_DATA_DIR,
 ) -> None:
@@ -56,8 +70,9 @@ async def _send(file: str, data_dir: Path) -> None:
     except orjson.JSONDecodeError as error:
         raise CommandError(f"{file} is not JSON: {error}", Exit.REFUSED) from error
     system = connection.find(data_dir)
-    url = system.service("gateway") + route_of(payload)
-    headers = {"Authorization": f"Bearer {system.token()}", "Content-Type": "application/json"}
+    route, content_type = route_of(payload)
+    url = system.service("gateway") + route
+    headers = {"Authorization": f"Bearer {system.token()}", "Content-Type": content_type}
     try:
         async with aiohttp.ClientSession(headers=headers) as session, session.post(url, data=body) as response:
             answer = orjson.loads(await response.read() or b"{}")

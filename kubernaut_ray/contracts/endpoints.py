@@ -13,6 +13,8 @@ class Endpoints(Contract):
     """Base URLs without a trailing slash; empty where a part does not run."""
 
     gateway: str = ""
+    signals: str = ""
+    """The gateway too, past Ray Serve's proxy: where sources of many signals are pointed."""
     holmesgpt: str = ""
     data_storage: str = ""
     console: str = ""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from kubernaut_ray.contracts.base import Contract
+from kubernaut_ray.crds.affected import Affected
 from kubernaut_ray.crds.base import Timestamp
 from kubernaut_ray.crds.enums import HumanReviewReason, RcaSeverity
+from kubernaut_ray.crds.remediation_request import Storm
 from kubernaut_ray.crds.shared import KubernetesContext, TargetResource
 
 
@@ -80,6 +82,9 @@ class IncidentRequest(Contract):
     storm_signal_count: int = 0
     storm_window: str = ""
     affected_resources: tuple[str, ...] = ()
+    """Where the storm's signals came from."""
+    affected: Affected | None = None
+    """What was folded into this incident instead of opening one of its own."""
     signal_labels: dict[str, str] = {}
     signal_annotations: dict[str, str] = {}
     enrichment: KubernetesContext = KubernetesContext()
@@ -89,6 +94,19 @@ class IncidentRequest(Contract):
     @property
     def is_recovery(self) -> bool:
         return bool(self.previous_executions)
+
+
+def storm_fields(storm: Storm | None) -> dict[str, Any]:
+    """Return a storm as the fields of an ``IncidentRequest``; none without a storm."""
+    if storm is None:
+        return {}
+    return {
+        "is_storm": True,
+        "storm_type": storm.storm_type.value,
+        "storm_signal_count": storm.alert_count,
+        "storm_window": storm.window,
+        "affected_resources": storm.affected_resources,
+    }
 
 
 class AlternativeAnswer(Contract):

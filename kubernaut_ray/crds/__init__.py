@@ -8,6 +8,7 @@ from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.crds.signal_processing import SignalProcessing
+from kubernaut_ray.crds.silence import Silence
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 
 KINDS: tuple[type[CustomResource], ...] = (
@@ -20,8 +21,16 @@ KINDS: tuple[type[CustomResource], ...] = (
 )
 """In the order in which an incident meets them."""
 
+CONFIGURATION: tuple[type[CustomResource], ...] = (Silence,)
+"""What people set and no controller reconciles."""
+
+SERVED = (*KINDS, *CONFIGURATION)
+"""All kinds that the API server must serve."""
+
 __all__ = [
+    "CONFIGURATION",
     "KINDS",
+    "SERVED",
     "AIAnalysis",
     "CustomResource",
     "Model",
@@ -31,6 +40,7 @@ __all__ = [
     "RemediationApprovalRequest",
     "RemediationRequest",
     "SignalProcessing",
+    "Silence",
     "Timestamp",
     "WorkflowExecution",
 ]

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from kubernaut_ray.conditions import Condition
+from kubernaut_ray.crds.affected import Affected
 from kubernaut_ray.crds.base import (
     IMMUTABLE,
     CustomResource,
@@ -65,6 +66,8 @@ class SignalContext(Model):
     last_seen_at: Timestamp | None = None
     occurrence_count: Annotated[int, Field(ge=1)] = 1
     storm: Storm | None = None
+    affected: Affected | None = None
+    """What was folded into the incident, as far as it was known when the analysis began."""
     kubernetes_context: KubernetesContext = KubernetesContext()
 
 

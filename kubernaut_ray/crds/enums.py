@@ -162,6 +162,14 @@ class AdmissionReason(StrEnum):
     UNAVAILABLE = "Unavailable"
 
 
+class SilenceState(StrEnum):
+    """Where a silence stands, in Alertmanager's words; one outside its windows is pending."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    EXPIRED = "expired"
+
+
 class SignalProcessingPhase(StrEnum):
     PENDING = "Pending"
     ENRICHING = "Enriching"
@@ -316,6 +324,7 @@ class PolicyFault(StrEnum):
     EVALUATION = "EvaluationFailed"
     TIMEOUT = "TimedOut"
     INPUT_TOO_LARGE = "InputTooLarge"
+    OUTPUT_TOO_LARGE = "OutputTooLarge"
     OVERLOADED = "Overloaded"
 
 

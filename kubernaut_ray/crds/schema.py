@@ -37,7 +37,7 @@ _HEADER = "# Generated from kubernaut_ray/crds by `python -m kubernaut_ray.crds.
 
 def crd_manifests() -> tuple[Schema, ...]:
     """Return the CustomResourceDefinitions of all our kinds, ready to be applied."""
-    return tuple(manifest(model) for model in crds.KINDS)
+    return tuple(manifest(model) for model in crds.SERVED)
 
 
 def manifest(model: type[CustomResource]) -> Schema:

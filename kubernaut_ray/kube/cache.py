@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ Address = tuple[str, str]
 OnChange = Callable[[Object | None, Object | None], None]
 """``(old, new)``: no old, it appeared; no new, it is gone. ``new`` comes as the server sent it, ``old`` as it was kept."""
 Index = Callable[[Object], Iterable[str]]
+
+SETTLED_SECONDS = 10.0
+"""A watch that was open for so long has been accepted, also when nothing has come through it yet."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +87,15 @@ class Cache:
         self._watch_seconds, self._idle_timeout = watch_seconds, idle_timeout
         self._backoff_base, self._backoff_max = backoff_base, backoff_max
         self._version = ""
+        self._watching_since: float | None = None
+        self._failing_since: float | None = None
+
+    @property
+    def failing_for(self) -> float:
+        """Seconds since the server could last be followed; 0 while it can, or before anything went wrong."""
+        if self._failing_since is None or self._settled():
+            return 0.0
+        return time.monotonic() - self._failing_since
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -123,10 +136,18 @@ class Cache:
             else:
                 fault = None
             progress = self.stats.events + self.stats.lists > before
+            if self._settled() or fault is None:
+                self._failing_since = None
+            if fault is not None and self._failing_since is None:
+                self._failing_since = time.monotonic()
+            self._watching_since = None
             short = asyncio.get_running_loop().time() - began < 1.0
             faults = 0 if progress or (fault is None and not short) else faults + 1
             if fault is not None or short:
                 await asyncio.sleep(self._delay(faults, fault))
+
+    def _settled(self) -> bool:
+        return self._watching_since is not None and time.monotonic() - self._watching_since >= SETTLED_SECONDS
 
     def _delay(self, faults: int, fault: KubernautError | None) -> float:
         told = fault.after if isinstance(fault, Retryable) and fault.after else 0.0
@@ -155,10 +176,12 @@ class Cache:
             self._drop(address, None)
         self._version = page.resource_version
         self.stats.lists += 1
+        self._failing_since = None
         self.synced.set()
 
     async def _follow(self) -> None:
         self.stats.watches += 1
+        self._watching_since = time.monotonic()
         events = self._client.watch(
             self.resource,
             self._namespace,
@@ -171,6 +194,7 @@ class Cache:
         async with aclosing(events):
             async for event in events:
                 self.stats.events += 1
+                self._failing_since = None
                 if event.type in ("ADDED", "MODIFIED"):
                     self._put(event.object)
                 elif event.type == "DELETED":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
+import msgspec
 import orjson
 
 from kubernaut_ray.errors import InvalidInput
@@ -28,6 +29,29 @@ _PATCH_TYPES: dict[PatchKind, str] = {
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
+
+
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class Version(msgspec.Struct, frozen=True, rename="camel"):
+    """Which version of which object: enough to tell whether what one remembers of it is still so."""
+
+    name: str
+    uid: str
+    resource_version: str
+    labels: dict[str, str] = {}
+
+
+class _Item(msgspec.Struct):
+    metadata: Version
+
+
+class _Versions(msgspec.Struct):
+    items: list[_Item] | None = None
+
+
+_decode_versions = msgspec.json.Decoder(_Versions).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +132,15 @@ class KubeClient:
             item.setdefault("apiVersion", resource.api_version)
             item.setdefault("kind", resource.kind)
         return ObjectList(items, metadata.get("resourceVersion", ""), metadata.get("continue") or "")
+
+    async def versions(self, resource: Resource, namespace: str | None = None, *, labels: str) -> tuple[Version, ...]:
+        """List the versions of the objects that a label selector picks, without the objects (PartialObjectMetadata)."""
+        path = _path(resource, namespace)
+        data = await self._link.fetch(path, query=_query(labelSelector=labels), accept=_METADATA_LIST)
+        try:
+            return tuple(item.metadata for item in _decode_versions(data).items or ())
+        except msgspec.DecodeError as error:
+            raise Unavailable(f"GET {path}: the answer is no PartialObjectMetadataList ({error})") from error
 
     async def create(
         self, resource: Resource, obj: Mapping[str, Any], namespace: str | None = None, *, dry_run: bool = False

@@ -124,6 +124,11 @@ class Connection:
             data = await response.read()
         return _parse(data, f"{method} {path}")
 
+    async def fetch(self, path: str, *, query: Mapping[str, str], accept: str) -> bytes:
+        """GET and return the answer as it came, for a caller that decodes only a part of it."""
+        async with self._open("GET", path, query, None, JSON, accept, self._timeout) as response:
+            return await response.read()
+
     @asynccontextmanager
     async def stream(
         self, path: str, *, query: Mapping[str, str], idle_timeout: float

@@ -50,6 +50,7 @@ AI_ANALYSIS = of(crds.AIAnalysis)
 APPROVAL_REQUEST = of(crds.RemediationApprovalRequest)
 WORKFLOW_EXECUTION = of(crds.WorkflowExecution)
 NOTIFICATION_REQUEST = of(crds.NotificationRequest)
+SILENCE = of(crds.Silence)
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 POD = Resource("", "v1", "pods", "Pod")
@@ -88,7 +89,7 @@ ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "Role
 BY_KIND: dict[str, Resource] = {
     r.kind: r
     for r in (
-        *(of(k) for k in crds.KINDS),
+        *(of(k) for k in crds.SERVED),
         NAMESPACE, POD, SERVICE, NODE, CONFIG_MAP, SECRET, EVENT, PVC, SERVICE_ACCOUNT,
         DEPLOYMENT, REPLICA_SET, STATEFUL_SET, DAEMON_SET, JOB, HPA, PDB, NETWORK_POLICY, LEASE,
         PIPELINE, TASK, PIPELINE_RUN, TASK_RUN, CRD, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING,

@@ -80,8 +80,17 @@ class System:
         self._take_lock()
         server = self.settings.server
         chosen = ports.choose(
-            self.data_dir, http=server.port, dashboard=0, kubernetes=0, stats=0, metrics=0, fallback=0
+            self.data_dir,
+            http=server.port,
+            dashboard=0,
+            kubernetes=0,
+            stats=0,
+            metrics=0,
+            fallback=0,
+            signals=self.settings.gateway.port,
         )
+        gateway = self.settings.gateway.model_copy(update={"port": chosen["signals"]})
+        self.settings = self.settings.model_copy(update={"gateway": gateway})
         scratch = ports.short_directory(self.data_dir)
         ray_ports = cluster.RayPorts(
             chosen["http"], chosen["dashboard"], chosen["stats"], chosen["metrics"], chosen["fallback"]
@@ -89,6 +98,7 @@ class System:
         base = f"http://{server.host}:{ray_ports.http}"
         self.endpoints = Endpoints(
             gateway=f"{base}/gateway",
+            signals=f"http://{server.host}:{chosen['signals']}",
             holmesgpt=f"{base}/holmesgpt",
             data_storage=f"{base}/storage",
             console=f"{base}/console",

@@ -1,42 +1,38 @@
 """The gateway's HTTP face: a webhook route for each adapter, health, readiness and metrics. Knows nothing of Ray.
 
-A webhook is answered once the RemediationRequests of all its signals are durable in the Kubernetes API. The routes are plain
-ASGI endpoints rather than FastAPI's, which cost more than the rest of the hot path together.
+A webhook is answered once the RemediationRequests of all its signals are durable in the Kubernetes API; ``door`` takes it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
 
 from kubernaut_ray import clock
 from kubernaut_ray.control.controller import AuditSink
-from kubernaut_ray.crds.enums import SignalOutcome
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import Settings
 from serve_apps import problem
-from serve_apps.gateway.adapters import ADAPTERS, PREFIX, Adapter
+from serve_apps.gateway.adapters import PREFIX, Adapter
+from serve_apps.gateway.adapters import adapters as adapters_of
 from serve_apps.gateway.cluster import BreakerState
+from serve_apps.gateway.door import RESOURCE, VERB, Door
 from serve_apps.gateway.intake import Intake
+from serve_apps.gateway.listen import listening
 from serve_apps.gateway.load import Load
 from serve_apps.gateway.metrics import CONTENT_TYPE, Metrics
-from serve_apps.gateway.outcome import Outcome, http_status, summary
-from serve_apps.gateway.signal import Delivery
+from serve_apps.gateway.silences import api
 from serve_apps.http import Gate, Problem, Rule, install
 
 SERVICE = "gateway"
-READ_SECONDS = 30.0
 DRAIN_SECONDS = 20.0
-RULES = (Rule("POST", PREFIX, "create", "signals"),)
+RULES = (Rule("POST", PREFIX, VERB, RESOURCE), *api.RULES)
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +62,7 @@ class Gateway:
 
     @property
     def healthy(self) -> bool:
-        return self.intake.occurrences.healthy
+        return self.intake.occurrences.healthy and self.intake.locator.healthy
 
     @property
     def unready(self) -> str:
@@ -78,9 +74,10 @@ class Gateway:
         return "the Kubernetes API does not answer" if self.intake.cluster.breaker.state is BreakerState.OPEN else ""
 
 
-def create_app(deps: Deps, adapters: Sequence[Adapter] = ADAPTERS) -> FastAPI:
+def create_app(deps: Deps, adapters: Sequence[Adapter] | None = None) -> FastAPI:
     """Build the app. Its lifespan starts the flushing of occurrences and, at the end, drains and writes what is left."""
     limits = deps.settings.gateway
+    sources = tuple(adapters or adapters_of(deps.settings))
     metrics = Metrics()
     gateway = Gateway(
         Intake(deps.client, deps.settings, deps.audit, metrics, deps.now),
@@ -93,6 +90,7 @@ def create_app(deps: Deps, adapters: Sequence[Adapter] = ADAPTERS) -> FastAPI:
         pending=lambda: gateway.intake.occurrences.pending,
         working=lambda: gateway.load.working,
         breaker=lambda: gateway.intake.cluster.breaker.state,
+        storms=lambda: gateway.intake.storms.active(deps.now()),
     )
 
     @asynccontextmanager
@@ -102,83 +100,41 @@ def create_app(deps: Deps, adapters: Sequence[Adapter] = ADAPTERS) -> FastAPI:
         except KubernautError as error:
             # Not fatal: the first signals read the discovery again, and are told 503 until it can be read.
             log.warning("gateway.discovery_failed", error=str(error))
-        gateway.intake.start()
-        yield
-        await gateway.load.drained(DRAIN_SECONDS)
+        await gateway.intake.start()
+        async with AsyncExitStack() as open_ports:
+            if limits.port:
+                # The whole app, its middleware included, so that both ways in are one.
+                await open_ports.enter_async_context(listening(app, deps.settings.server.host, limits.port))
+            yield
+            await gateway.load.drained(DRAIN_SECONDS)
         await gateway.intake.stop()
         if deps.close is not None:
             await deps.close()
 
     app = FastAPI(title="Kubernaut gateway", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.gateway = gateway
-    app.router.routes.extend(
-        Route(PREFIX + adapter.route, _webhook(gateway, adapter), methods=["POST"]) for adapter in adapters
-    )
+    # The door takes every POST on these before the router sees it; they are here so that other methods are told 405.
+    app.router.routes.extend(Route(PREFIX + one.route, _unreached, methods=["POST"]) for one in sources)
     _add_probes(app, gateway)
-    install(app, service=SERVICE, gate=deps.gate, rules=RULES, max_body_bytes=limits.max_body_bytes)
+    api.add_routes(
+        app, gateway.intake.locator.silences, deps.audit, now=deps.now, cluster_name=deps.settings.cluster_name
+    )
+    install(app, service=SERVICE, gate=deps.gate, rules=RULES, max_body_bytes=limits.max_body_bytes, basic=True)
+    app.add_middleware(
+        Door,
+        intake=gateway.intake,
+        adapters=sources,
+        gate=deps.gate,
+        load=gateway.load,
+        metrics=metrics,
+        settings=limits,
+        now=deps.now,
+    )
     return app
 
 
-def _webhook(gateway: Gateway, adapter: Adapter) -> Callable[[Request], Awaitable[Response]]:
-    async def take(request: Request) -> Response:
-        started, status = time.perf_counter(), 500
-        try:
-            async with gateway.load.slot():
-                response = await _take(gateway, adapter, request)
-                status = response.status_code
-                return response
-        except Problem as error:
-            status = error.status
-            if status == 503:
-                gateway.metrics.shed()
-            raise
-        finally:
-            gateway.metrics.answered(adapter.route, status, time.perf_counter() - started)
-
-    return take
-
-
-async def _take(gateway: Gateway, adapter: Adapter, request: Request) -> Response:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in adapter.media_types:
-        raise Problem(415, detail=f"send {' or '.join(adapter.media_types)}, not {media_type or 'nothing'}")
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            body = await request.body()
-    except TimeoutError:
-        raise Problem(408, "request-timeout", detail=f"the body did not arrive within {READ_SECONDS:g}s") from None
-    parsed = adapter.parse(Delivery(body, request.headers, gateway.now()))
-    # The sender may give up, but what it sent is worked through: it would come again otherwise.
-    try:
-        async with asyncio.timeout(2 * gateway.settings.gateway.kubernetes_timeout):
-            outcomes = await gateway.intake.take(parsed)
-    except TimeoutError:
-        raise problem.unavailable("the Kubernetes API is too slow", after=5) from None
-    return _answer(outcomes, request)
-
-
-def _answer(outcomes: Sequence[Outcome], request: Request) -> Response:
-    status = http_status(outcomes)
-    results = [outcome.to_json() for outcome in outcomes]
-    if status in {400, 503}:
-        return _refusal(status, outcomes, results, request)
-    body = results[0] if len(results) == 1 else {"results": results, "summary": summary(outcomes)}
-    return Response(orjson.dumps(body), status, media_type="application/json")
-
-
-def _refusal(status: int, outcomes: Sequence[Outcome], results: list[dict[str, object]], request: Request) -> Response:
-    """A problem that still lists every outcome: some may have been taken."""
-    failed = [o for o in outcomes if o.status is SignalOutcome.FAILED]
-    detail = f"{len(failed)} of {len(outcomes)} signals were not taken; the first: {failed[0].message}"
-    if status == 503:
-        answer = problem.unavailable(detail, after=5)
-    else:
-        answer = Problem(400, detail=detail, field_errors=[(o.signal or "signal", o.message) for o in failed[:20]])
-    response = answer.response(instance=request.url.path, request_id=request.state.request_id)
-    body = orjson.loads(response.body) | {"results": results, "summary": summary(outcomes)}
-    response.body = orjson.dumps(body)
-    response.headers["content-length"] = str(len(response.body))
-    return response
+async def _unreached(request: Request) -> Response:
+    raise Problem(405, detail=f"POST {request.url.path} is served at the door")
 
 
 def _add_probes(app: FastAPI, gateway: Gateway) -> None:

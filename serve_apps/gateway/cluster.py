@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from kubernaut_ray.errors import KubernautError
-from kubernaut_ray.kube.client import KubeClient, Object
+from kubernaut_ray.kube.client import KubeClient, Object, Version
 from kubernaut_ray.kube.errors import ApiError, Unavailable
 from kubernaut_ray.kube.resources import Resource
 from serve_apps.gateway.kinds import Kinds
@@ -108,6 +108,9 @@ class Cluster:
     ) -> tuple[Object, ...]:
         found = await self._ask(lambda: self._client.list(resource, namespace, labels=labels, fields=fields))
         return found.items
+
+    async def versions(self, resource: Resource, namespace: str, *, labels: str) -> tuple[Version, ...]:
+        return await self._ask(lambda: self._client.versions(resource, namespace, labels=labels))
 
     async def create(self, resource: Resource, obj: Mapping[str, Any], namespace: str) -> Object:
         """Create; after a lost answer the retry may raise ``AlreadyExists`` for our own object."""

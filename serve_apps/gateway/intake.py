@@ -2,84 +2,49 @@
 
 Signals of one fingerprint are handled together and in order, so that a group of twenty alerts about one Deployment costs one
 look at the API server; different fingerprints go side by side. Whatever happens to one never touches the others. Nothing
-is reported as created before the API server has said so, and no new symptom as joined before it is on record: an incident
-that does not know of it would be called over while it goes on.
+is reported as created before the API server has said so, and no new symptom or member as joined before it is on record: an
+incident that does not know of it would be called over while it goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import structlog
 
 from kubernaut_ray.clock import Clock
 from kubernaut_ray.control.controller import AuditSink
-from kubernaut_ray.crds.enums import AdmissionReason, SignalOutcome
+from kubernaut_ray.crds.enums import AdmissionReason, SignalOutcome, StormType
+from kubernaut_ray.crds.remediation_request import Storm
 from kubernaut_ray.errors import KubernautError, Permanent, Retryable
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.kube.errors import Invalid
 from kubernaut_ray.settings import Settings
 from serve_apps.gateway import fingerprint as fingerprints
-from serve_apps.gateway import request, target
-from serve_apps.gateway.admit import Absent, Admission, Held, Known, Open, Verdict
+from serve_apps.gateway import request
+from serve_apps.gateway.admit import Admission
 from serve_apps.gateway.cluster import Cluster
-from serve_apps.gateway.kinds import Kinds
+from serve_apps.gateway.folding import Folding, Rules
+from serve_apps.gateway.ledger import Ledger, Requests
+from serve_apps.gateway.locate import Locator
+from serve_apps.gateway.located import Located
 from serve_apps.gateway.metrics import Metrics
 from serve_apps.gateway.occurrences import Address, Occurrences
 from serve_apps.gateway.outcome import Outcome
-from serve_apps.gateway.owners import Owners, Resolution
 from serve_apps.gateway.scope import Scope
 from serve_apps.gateway.signal import Ignored, Malformed, Parsed, Signal
 from serve_apps.gateway.storm import StormDetector
-from serve_apps.gateway.tally import MAX_RESOURCE, Seen, SymptomKey, Tally
-from serve_apps.gateway.trail import Trail
+from serve_apps.gateway.tally import Tally
+from serve_apps.gateway.trail import Hushed, Trail
+from serve_apps.gateway.verdict import Absent, Held, Known, Open, Verdict, judge
 
-LOOKUPS = 32
-"""Owner look-ups and admissions at a time, over all requests."""
+GROUPS = 128
+"""Fingerprints at work at a time, over all requests."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Located:
-    """A signal, its place in the answer, and what it is about."""
-
-    place: int
-    signal: Signal
-    resolution: Resolution
-    fingerprint: str
-
-    @property
-    def resource(self) -> str:
-        return str(self.resolution.signal_resource or self.resolution.target)
-
-    @property
-    def symptom(self) -> SymptomKey:
-        return self.signal.name, self.resource[:MAX_RESOURCE]
-
-    def outcome(
-        self,
-        status: SignalOutcome,
-        reason: AdmissionReason,
-        message: str,
-        *,
-        remediation: str = "",
-        namespace: str = "",
-    ) -> Outcome:
-        return Outcome(
-            status=status,
-            reason=reason,
-            message=message,
-            signal=self.signal.name,
-            fingerprint=self.fingerprint,
-            remediation=remediation,
-            namespace=namespace if remediation else "",
-            target=str(self.resolution.target),
-            note=self.resolution.note,
-        )
 
 
 class Intake:
@@ -88,32 +53,48 @@ class Intake:
     def __init__(self, client: KubeClient, settings: Settings, audit: AuditSink, metrics: Metrics, now: Clock) -> None:
         gateway = settings.gateway
         self.cluster = Cluster(client, attempts=gateway.kubernetes_retries)
-        self._namespace, self._now, self._metrics = settings.namespace, now, metrics
-        self._owners = Owners(self.cluster, timeout=gateway.owner_lookup_timeout)
-        self._scope = Scope(self.cluster, gateway.scope)
-        self._admission = Admission(self.cluster, settings.namespace, now)
-        self._trail = Trail(audit, now, namespace=settings.namespace, cluster_name=settings.cluster_name)
-        self._storms = StormDetector(
+        self.metrics, self.now = metrics, now
+        self.namespace = settings.namespace
+        self.locator = Locator(client, self.cluster, settings, metrics, now)
+        self.ledger = Ledger(self.cluster, settings.namespace)
+        self.storms = StormDetector(
             enabled=gateway.storm_enabled,
             rate_threshold=gateway.storm_rate_threshold,
             pattern_threshold=gateway.storm_pattern_threshold,
         )
+        rules = Rules(gateway.storm_enabled, gateway.storm_pattern_threshold, timedelta(seconds=gateway.storm_longest))
+        self.folding = Folding(self.cluster, settings.namespace, rules, now)
+        self._scope = Scope(self.cluster, gateway.scope, topology=self.locator.topology)
+        self._admission = Admission(self.cluster, self.ledger, settings.namespace, now)
+        self._trail = Trail(audit, now, namespace=settings.namespace, cluster_name=settings.cluster_name)
         self.occurrences = Occurrences(
             self.cluster,
+            self.ledger,
             settings.namespace,
             interval=gateway.occurrence_flush_interval,
             flushed=self._trail.flushed,
+            storm_of=lambda name: self.storms.storm(name, now()),
+            ticked=self._tell_hushed,
         )
-        self._lookups = asyncio.Semaphore(LOOKUPS)
+        self._hushed = Hushed()
+        self._groups = asyncio.Semaphore(GROUPS)
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        await self.locator.start()
         self.occurrences.start()
 
     async def stop(self) -> None:
         await self.occurrences.stop()
+        await self.locator.stop()
 
-    async def take(self, parsed: Sequence[Parsed]) -> list[Outcome]:
-        """Return what became of each entry, in order. Never raises for an entry's sake."""
+    async def _tell_hushed(self) -> None:
+        await self._trail.silenced(self._hushed.drain())
+
+    async def take(self, parsed: Sequence[Parsed], located: dict[int, Located] | None = None) -> list[Outcome]:
+        """Return what became of each entry, in order. Never raises for an entry's sake.
+
+        ``located`` is told what each entry that is a signal is about.
+        """
         outcomes: dict[int, Outcome] = {}
         signals: list[tuple[int, Signal]] = []
         for place, entry in enumerate(parsed):
@@ -123,60 +104,75 @@ class Intake:
                 case Ignored(name, why):
                     outcomes[place] = Outcome(SignalOutcome.REJECTED, AdmissionReason.NOT_A_SIGNAL, why, signal=name)
                 case Signal():
-                    self._metrics.received(entry.type, entry.severity)
+                    self.metrics.received(entry.type, entry.severity)
                     signals.append((place, entry))
-        groups: defaultdict[str, list[_Located]] = defaultdict(list)
-        for located in await self._locate_all(signals):
-            if isinstance(located, _Located):
-                groups[located.fingerprint].append(located)
-            else:
-                outcomes[located[0]] = located[1]
-        for results in await asyncio.gather(*(self._group(group) for group in groups.values())):
-            outcomes.update(results)
+        groups: defaultdict[str, list[Located]] = defaultdict(list)
+        for place, found in await self.locator.locate_all(signals):
+            match found:
+                case Located():
+                    if not found.signal.resolved and (silences := await self.locator.silenced(found)):
+                        outcomes[place] = self._silenced(found, silences)
+                        continue
+                    groups[found.fingerprint].append(found)
+                    if located is not None:
+                        located[place] = found
+                case KubernautError():
+                    outcomes[place] = _unavailable(parsed[place].name, found)
+        outcomes |= await self._take_groups(groups)
         ordered = [outcomes[place] for place in range(len(parsed))]
         for outcome in ordered:
-            self._metrics.outcome(outcome.status, outcome.reason)
+            self.metrics.outcome(outcome.status, outcome.reason)
         return ordered
 
-    async def _locate_all(self, signals: Sequence[tuple[int, Signal]]) -> list[_Located | tuple[int, Outcome]]:
-        if not signals:
-            return []
+    async def _take_groups(self, groups: Mapping[str, Sequence[Located]]) -> dict[int, Outcome]:
+        if not groups:
+            return {}
         try:
-            kinds = await self.cluster.kinds()
+            found = await self.look(groups)
         except KubernautError as error:
-            return [(place, _unavailable(signal.name, error)) for place, signal in signals]
-        return list(await asyncio.gather(*(self._locate(place, signal, kinds) for place, signal in signals)))
+            return {one.place: _unavailable(one.signal.name, error) for group in groups.values() for one in group}
+        outcomes: dict[int, Outcome] = {}
+        for results in await asyncio.gather(*(self._group(group, found) for group in groups.values())):
+            outcomes.update(results)
+        return outcomes
 
-    async def _locate(self, place: int, signal: Signal, kinds: Kinds) -> _Located | tuple[int, Outcome]:
-        try:
-            async with self._lookups:
-                found = target.candidates(signal, kinds)
-                resolution = await self._owners.resolve(found, target.namespace(signal.labels), kinds)
-        except KubernautError as error:
-            return place, _unavailable(signal.name, error)
-        if resolution.note:
-            self._metrics.assumed()
-        if resolution.identified:
-            fingerprint = fingerprints.of_target(resolution.target)
-        else:
-            fingerprint = fingerprints.of_nameless(signal.name, signal.labels)
-        return _Located(place, signal, resolution, fingerprint)
+    async def look(self, fingerprints: Iterable[str]) -> Mapping[str, Requests]:
+        """Read the requests of these fingerprints, and of the anchors that some of them were folded into."""
+        wanted = set(fingerprints)
+        wanted |= {home.fingerprint for f in tuple(wanted) if (home := self.folding.home(f)) is not None}
+        return await self.ledger.look(wanted)
 
-    async def _group(self, group: Sequence[_Located]) -> dict[int, Outcome]:
+    def verdict(self, fingerprint: str, found: Mapping[str, Requests]) -> Verdict:
+        """Judge by what was just read; a fingerprint that was folded stands as its anchor does."""
+        verdict = judge(fingerprint, found[fingerprint], self.now())
+        home = self.folding.home(fingerprint)
+        if home is None or not isinstance(verdict, Absent):
+            return verdict
+        anchor = next((k for k in found.get(home.fingerprint, ()) if k.uid == home.uid and k.open), None)
+        if anchor is None:
+            self.folding.left(fingerprint)
+            return verdict
+        return Open(anchor)
+
+    async def _group(
+        self, group: Sequence[Located], found: Mapping[str, Requests], *, fold: bool = True
+    ) -> dict[int, Outcome]:
         """Handle the signals of one fingerprint: those that fire, then those that are over."""
         outcomes: dict[int, Outcome] = {}
-        verdict: Verdict | None = None
-        news: list[_Located] = []
-        async with self._lookups:
+        news: list[Located] = []
+        refused: list[Located] = []
+        async with self._groups:
+            verdict = self.verdict(group[0].fingerprint, found)
             for located in sorted(group, key=lambda one: one.signal.resolved):
                 try:
-                    verdict = verdict or await self._admission.verdict(located.fingerprint)
                     if located.signal.resolved:
                         outcomes[located.place] = await self._over(located, verdict)
-                    else:
-                        verdict, outcomes[located.place] = await self._firing(located, verdict)
-                        if isinstance(verdict, Open) and not verdict.request.knows(located.symptom):
-                            news.append(located)
+                        continue
+                    verdict, outcomes[located.place] = await self._firing(located, verdict, fold=fold)
+                    if isinstance(verdict, Open) and not located.on_record(verdict.request):
+                        news.append(located)
+                except _Elsewhere:
+                    refused.append(located)
                 except Invalid as error:
                     await self._trail.failed(located.signal, located.resolution, located.fingerprint, str(error))
                     outcomes[located.place] = located.outcome(
@@ -187,52 +183,92 @@ class Intake:
                 except (Retryable, Permanent) as error:
                     log.warning("gateway.signal_not_durable", signal=located.signal.name, error=str(error))
                     outcomes[located.place] = _unavailable(located.signal.name, error)
-            if isinstance(verdict, Open):
-                outcomes |= await self._put_on_record(verdict.request, news)
+            if isinstance(verdict, Open) and news:
+                failed, turned_away = await self._put_on_record(verdict.request, news)
+                outcomes |= failed
+                refused += turned_away
+        if refused:
+            outcomes |= await self._take_alone(refused)
         return outcomes
 
-    async def _put_on_record(self, known: Known, news: Sequence[_Located]) -> dict[int, Outcome]:
-        """Write new symptoms down before they are acknowledged; returns the outcomes of those that could not be."""
-        if not news:
-            return {}
+    async def _put_on_record(self, known: Known, news: Sequence[Located]) -> tuple[dict[int, Outcome], list[Located]]:
+        """Write new symptoms and members down before they are acknowledged.
+
+        Returns the outcomes of those that could not be written, and those that the incident does not take in any more.
+        """
         try:
-            await self.occurrences.flush_now(Address(known.name, known.uid))
+            after = await self.occurrences.flush_now(Address.of(known))
         except Retryable as error:
             log.warning("gateway.symptoms_not_durable", remediation=known.name, error=str(error))
-            return {located.place: _unavailable(located.signal.name, error) for located in news}
-        return {}
+            return {located.place: _unavailable(located.signal.name, error) for located in news}, []
+        return {}, [located for located in news if after is None or not located.on_record(after)]
 
-    async def _firing(self, located: _Located, verdict: Verdict) -> tuple[Verdict, Outcome]:
+    async def _take_alone(self, refused: Sequence[Located]) -> dict[int, Outcome]:
+        """Handle signals that the larger incident refused: it ended just now, or is full."""
+        groups: defaultdict[str, list[Located]] = defaultdict(list)
+        for located in refused:
+            self.folding.forget(located.signal.name)
+            self.folding.left(located.fingerprint)
+            alone = located.alone()
+            groups[alone.fingerprint].append(alone)
+        try:
+            found = await self.look(groups)
+        except KubernautError as error:
+            return {one.place: _unavailable(one.signal.name, error) for one in refused}
+        outcomes: dict[int, Outcome] = {}
+        for group in groups.values():
+            outcomes |= await self._group(group, found, fold=False)
+        return outcomes
+
+    async def _firing(self, located: Located, verdict: Verdict, *, fold: bool) -> tuple[Verdict, Outcome]:
         match verdict:
             case Open(known):
-                self._count(located, known, duplicate=True)
+                self.count(located, known, duplicate=True)
+                if located.fingerprint != known.fingerprint or located.member is not None:
+                    return verdict, self._accepted(located, known)
                 message = f"one more occurrence of {known.name}"
                 return verdict, self._joined(located, known, AdmissionReason.IN_PROGRESS, message)
             case Held(known, reason, why):
-                self._count(located, known, duplicate=True)
+                self.count(located, known, duplicate=True)
                 return verdict, self._joined(located, known, reason, f"{known.name} {why}")
             case Absent():
-                return await self._open(located, verdict)
+                return await self._open(located, verdict, fold=fold)
 
-    async def _open(self, located: _Located, absent: Absent) -> tuple[Verdict, Outcome]:
-        signal, resolution = located.signal, located.resolution
-        if not await self._scope.manages(resolution.target):
-            message = f"{resolution.target} is not managed; label it or its namespace kubernaut.ai/managed=true"
+    async def _open(self, located: Located, absent: Absent, *, fold: bool) -> tuple[Verdict, Outcome]:
+        if not await self._scope.manages(located.resolution.target):
+            if located.member is not None:
+                raise _Elsewhere
+            target = located.resolution.target
+            message = f"{target} is not managed; label it or its namespace kubernaut.ai/managed=true"
             outcome = located.outcome(SignalOutcome.REJECTED, AdmissionReason.UNMANAGED_RESOURCE, message)
             return absent, outcome
+        if not (fold and self.folding.enabled) or located.member is not None:
+            return await self._create(located, absent)
+        async with self.folding.turn(located.signal.name):
+            anchor = await self.folding.anchor(located.symptom)
+            if anchor is None:
+                return await self._create(located, absent)
+        self.folding.moved(located.fingerprint, anchor)
+        return await self._firing(located, Open(anchor), fold=fold)
+
+    async def _create(self, located: Located, absent: Absent) -> tuple[Verdict, Outcome]:
+        signal, resolution = located.signal, located.resolution
+        by_hand = await self._admission.unlabelled(located.fingerprint)
+        if not isinstance(by_hand, Absent):
+            return await self._firing(located, by_hand, fold=False)
         result = await self._admission.create(
             located.fingerprint,
             absent,
-            lambda name: request.build(signal, resolution, located.fingerprint, name, self._namespace),
+            lambda name: request.build(signal, resolution, located.fingerprint, name, self.namespace),
         )
         if isinstance(result, Held):
-            return await self._firing(located, result)
+            return await self._firing(located, result, fold=False)
         known, ours = result
         if not ours:
-            return await self._firing(located, Open(known))
-        self._metrics.created(signal.type)
-        await self._trail.created(signal, resolution, located.fingerprint, Address(known.name, known.uid))
-        self._count(located, known, duplicate=False)
+            return await self._firing(located, Open(known), fold=False)
+        self.metrics.created(signal.type)
+        await self._trail.created(signal, resolution, located.fingerprint, Address.of(known))
+        self.count(located, known, duplicate=False)
         log.info(
             "gateway.remediation_created", remediation=known.name, target=str(resolution.target), signal=signal.name
         )
@@ -241,42 +277,89 @@ class Intake:
             AdmissionReason.NEW_INCIDENT,
             f"opened {known.name} for {resolution.target}",
             remediation=known.name,
-            namespace=self._namespace,
+            namespace=self.namespace,
         )
         return Open(known), outcome
 
-    async def _over(self, located: _Located, verdict: Verdict) -> Outcome:
+    async def _over(self, located: Located, verdict: Verdict) -> Outcome:
         """Record that the source says a signal is over. Such a signal never opens anything."""
-        if not isinstance(verdict, Open):
+        known = verdict.request if isinstance(verdict, Open) else await self._holder(located)
+        if known is None:
             message = "the signal is over and no request is open for it"
             return located.outcome(SignalOutcome.RESOLVED, AdmissionReason.NOTHING_OPEN, message)
-        known, signal = verdict.request, located.signal
+        signal = located.signal
         tally = Tally(resolved={located.symptom: signal.received_time}, source=signal.source)
-        await self.occurrences.write(Address(known.name, known.uid), tally)
+        await self.occurrences.write(Address.of(known), tally)
         return located.outcome(
             SignalOutcome.RESOLVED,
             AdmissionReason.RESOLUTION_RECORDED,
             f"recorded on {known.name} that the signal is over",
             remediation=known.name,
-            namespace=self._namespace,
+            namespace=self.namespace,
         )
 
-    def _joined(self, located: _Located, known: Known, reason: AdmissionReason, message: str) -> Outcome:
-        self._metrics.deduplicated(located.signal.name)
+    async def _holder(self, located: Located) -> Known | None:
+        """Find the incident that took this signal in: that of its storm, or of a node that may be back by now."""
+        if (anchor := await self.folding.holder(located.symptom)) is not None:
+            return anchor
+        nodes = {fingerprints.of_target(node) for node in self.locator.topology.lost_lately()}
+        found = await self.ledger.look(nodes) if nodes else {}
+        return next((k for known in found.values() for k in known if k.open and located.symptom in k.members), None)
+
+    def _silenced(self, located: Located, silences: Sequence[str]) -> Outcome:
+        self._hushed.note(located.signal, located.resource, silences)
+        message = f"kept quiet by silence {', '.join(silences)}"
+        return located.outcome(SignalOutcome.SILENCED, AdmissionReason.SILENCED, message)
+
+    def _joined(self, located: Located, known: Known, reason: AdmissionReason, message: str) -> Outcome:
+        self.metrics.deduplicated(located.signal.name)
         return located.outcome(
-            SignalOutcome.DUPLICATE, reason, message, remediation=known.name, namespace=self._namespace
+            SignalOutcome.DUPLICATE, reason, message, remediation=known.name, namespace=self.namespace
         )
 
-    def _count(self, located: _Located, known: Known, *, duplicate: bool) -> None:
-        signal = located.signal
-        storm = self._storms.observe(signal.name, located.resource[:MAX_RESOURCE], signal.received_time)
-        if storm is not None:
-            self._metrics.storm(storm.storm_type)
-        seen = Seen(1, signal.received_time, signal.received_time)
-        tally = Tally(
-            seen=seen, duplicates=int(duplicate), symptoms={located.symptom: seen}, source=signal.source, storm=storm
+    def _accepted(self, located: Located, known: Known) -> Outcome:
+        """The outcome of a signal that is part of something larger: new to it, or one more occurrence."""
+        node = located.member is not None
+        reason = AdmissionReason.PART_OF_NODE_LOSS if node else AdmissionReason.PART_OF_STORM
+        if located.on_record(known):
+            return self._joined(located, known, reason, f"one more occurrence within {known.name}")
+        self.metrics.folded(reason)
+        what = f"the loss of {located.resolution.target}" if node else f"the storm of {located.signal.name}"
+        return located.outcome(
+            SignalOutcome.ACCEPTED,
+            reason,
+            f"taken into {known.name}: part of {what}",
+            remediation=known.name,
+            namespace=self.namespace,
         )
-        self.occurrences.add(Address(known.name, known.uid), tally)
+
+    def count(self, located: Located, known: Known, *, duplicate: bool) -> None:
+        """Count one signal on a request, as a symptom of its own or as a member."""
+        signal = located.signal
+        if (storm := self.storms.observe(signal.name, (located.resource,), signal.received_time)) is not None:
+            self.metrics.storm(storm)
+        tally = self.occurrences.tally(Address.of(known))
+        tally.count(1, signal.received_time, signal.source, duplicates=int(duplicate))
+        if located.fingerprint == known.fingerprint and located.member is None:
+            tally.symptom(located.symptom, signal.received_time)
+        elif not located.on_record(known):
+            tally.member(located.as_member, signal.received_time)
+            if located.member is None:
+                tally.mark(_pattern(located, known))
+
+
+class _Elsewhere(Exception):
+    """Nobody manages the larger thing: the signal is its own target's."""
+
+
+def _pattern(located: Located, anchor: Known) -> Storm:
+    return Storm(
+        storm_type=StormType.PATTERN,
+        window="2m",
+        alert_count=len(anchor.members) + 2,
+        affected_resources=(located.resource,),
+        detected_at=located.signal.received_time,
+    )
 
 
 def _unusable(entry: Malformed) -> Outcome:

@@ -6,12 +6,15 @@ Load is shed with 503 and Retry-After, which Alertmanager retries, and never wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from serve_apps import problem
 
 WAIT_SECONDS = 10.0
+MAX_CLIENTS = 10_000
 
 
 class Load:
@@ -57,3 +60,27 @@ class Load:
         until = loop.time() + seconds
         while self.working and loop.time() < until:
             await asyncio.sleep(0.02)
+
+
+class Rates:
+    """A token bucket a client; off when ``per_minute`` is 0. Each replica counts for itself."""
+
+    def __init__(self, per_minute: int, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._per_second, self._burst, self._monotonic = per_minute / 60, float(max(1, burst)), monotonic
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str) -> None:
+        """Take one request's worth. Raises a 503 ``Problem`` that says when there is one again: 429 would lose alerts."""
+        if not self._per_second:
+            return
+        now = self._monotonic()
+        left, since = self._buckets.get(client, (self._burst, now))
+        left = min(self._burst, left + (now - since) * self._per_second)
+        if left < 1:
+            self._buckets[client] = (left, now)
+            wait = (1 - left) / self._per_second
+            raise problem.unavailable(f"client {client} sends more than its share; send again", after=wait + 0.5)
+        self._buckets[client] = (left - 1, now)
+        self._buckets.move_to_end(client)
+        while len(self._buckets) > MAX_CLIENTS:
+            self._buckets.popitem(last=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from kubernaut_ray.crds.enums import AdmissionReason, Severity
+from kubernaut_ray.crds.enums import AdmissionReason, Severity, SignalOutcome
 from serve_apps.gateway.cluster import BreakerState
 
 MAX_SIGNAL_NAMES = 100
@@ -21,6 +21,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._names: set[str] = set()
+        self._repeated: dict[tuple[str, str, str], int] = {}
         registry = self.registry
         self._received = Counter(
             "gateway_signals_received_total",
@@ -38,7 +39,13 @@ class Metrics:
             "gateway_signal_outcomes_total", "What became of signals.", ["status", "reason"], registry=registry
         )
         self._storms = Counter(
-            "gateway_signal_storms_detected_total", "Signals in a storm.", ["storm_type"], registry=registry
+            "gateway_signal_storms_detected_total", "Storms that began.", ["storm_type"], registry=registry
+        )
+        self._folded = Counter(
+            "gateway_signals_folded_total",
+            "Signals taken into the incident of something larger instead of opening one of their own.",
+            ["reason"],
+            registry=registry,
         )
         self._assumed = Counter(
             "gateway_targets_assumed_total",
@@ -55,9 +62,16 @@ class Metrics:
         self._shed = Counter("gateway_requests_shed_total", "Requests told to come back.", registry=registry)
 
     def watch(
-        self, *, pending: Callable[[], int], working: Callable[[], int], breaker: Callable[[], BreakerState]
+        self,
+        *,
+        pending: Callable[[], int],
+        working: Callable[[], int],
+        breaker: Callable[[], BreakerState],
+        storms: Callable[[], int],
     ) -> None:
         """Read these when somebody asks for the metrics."""
+        gauge = Gauge("gateway_storms_active", "Signal names that are in a storm.", registry=self.registry)
+        gauge.set_function(storms)
         gauge = Gauge("gateway_occurrences_pending", "Requests with unwritten occurrences.", registry=self.registry)
         gauge.set_function(pending)
         gauge = Gauge("gateway_requests_in_flight", "Webhooks being worked on.", registry=self.registry)
@@ -65,21 +79,28 @@ class Metrics:
         gauge = Gauge("gateway_circuit_breaker_state", "0 closed, 1 half-open, 2 open.", registry=self.registry)
         gauge.set_function(lambda: _BREAKER[breaker()])
 
-    def received(self, source_type: str, severity: str) -> None:
-        self._received.labels(source_type, severity if severity in _SEVERITIES else _OTHER).inc()
+    def received(self, source_type: str, severity: str, times: int = 1) -> None:
+        self._received.labels(source_type, severity if severity in _SEVERITIES else _OTHER).inc(times)
 
-    def deduplicated(self, signal_name: str) -> None:
+    def repeated(self, label: tuple[str, str, str], times: int) -> None:
+        """Count duplicates by (type, severity, name). They reach the counters when somebody reads them: this is called often."""
+        self._repeated[label] = self._repeated.get(label, 0) + times
+
+    def folded(self, reason: AdmissionReason) -> None:
+        self._folded.labels(reason).inc()
+
+    def deduplicated(self, signal_name: str, times: int = 1) -> None:
         if signal_name not in self._names:
             if len(self._names) >= MAX_SIGNAL_NAMES:
                 signal_name = _OTHER
             self._names.add(signal_name)
-        self._deduplicated.labels(signal_name).inc()
+        self._deduplicated.labels(signal_name).inc(times)
 
     def created(self, source_type: str) -> None:
         self._created.labels(source_type).inc()
 
-    def outcome(self, status: str, reason: AdmissionReason) -> None:
-        self._outcomes.labels(status, reason).inc()
+    def outcome(self, status: str, reason: AdmissionReason, times: int = 1) -> None:
+        self._outcomes.labels(status, reason).inc(times)
 
     def storm(self, storm_type: str) -> None:
         self._storms.labels(storm_type).inc()
@@ -94,4 +115,9 @@ class Metrics:
         self._shed.inc()
 
     def render(self) -> bytes:
+        repeated, self._repeated = self._repeated, {}
+        for (source_type, severity, signal_name), times in repeated.items():
+            self.received(source_type, severity, times)
+            self.deduplicated(signal_name, times)
+            self.outcome(SignalOutcome.DUPLICATE, AdmissionReason.IN_PROGRESS, times)
         return generate_latest(self.registry)

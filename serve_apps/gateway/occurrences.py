@@ -11,22 +11,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
 
 from kubernaut_ray.crds.base import Model
-from kubernaut_ray.crds.remediation_request import Deduplication, SignalResolution, Storm
+from kubernaut_ray.crds.remediation_request import Deduplication, Member, SignalResolution, Storm
 from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube import patch
-from kubernaut_ray.kube.client import Object
 from kubernaut_ray.kube.errors import Conflict, NotFound
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
 from serve_apps.gateway.cluster import Cluster
-from serve_apps.gateway.tally import Recorded, SymptomKey, Tally, opened_by, record
+from serve_apps.gateway.ledger import Ledger
+from serve_apps.gateway.tally import Recorded, Tally, opened_by, record
+from serve_apps.gateway.verdict import Known
 
 CONFLICT_ATTEMPTS = 8
 WRITERS = 8
@@ -43,16 +44,35 @@ class Address:
 
     name: str
     uid: str
+    fingerprint: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, known: Known) -> Address:
+        return cls(known.name, known.uid, known.fingerprint)
 
 
 Flushed = Callable[[Address, Tally], Awaitable[None]]
 
 
 class Occurrences:
-    """``flushed`` is told of every tally once it is in the status."""
+    """``flushed`` is told of every tally once it is in the status; ``storm_of`` says what storm a signal name is part of;
+    ``ticked`` is called at every flush.
+    """
 
-    def __init__(self, cluster: Cluster, namespace: str, *, interval: float, flushed: Flushed) -> None:
-        self._cluster, self._namespace, self._interval, self._flushed = cluster, namespace, interval, flushed
+    def __init__(
+        self,
+        cluster: Cluster,
+        ledger: Ledger,
+        namespace: str,
+        *,
+        interval: float,
+        flushed: Flushed,
+        storm_of: Callable[[str], Storm | None] = lambda _: None,
+        ticked: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._cluster, self._ledger, self._namespace = cluster, ledger, namespace
+        self._interval, self._flushed, self._storm_of = interval, flushed, storm_of
+        self._ticked = ticked
         self._pending: dict[Address, Tally] = {}
         self._unsure: dict[Address, tuple[Tally, Recorded]] = {}
         """Written without an answer: the tally, and what the status says if the write arrived."""
@@ -85,19 +105,29 @@ class Occurrences:
             await asyncio.sleep(0.1 * 2**attempt)
         log.error("gateway.occurrences_lost", requests=self.pending)
 
+    def tally(self, address: Address) -> Tally:
+        """Return what is pending of one request, to be added to; written later."""
+        tally = self._pending.get(address)
+        if tally is None:
+            tally = self._pending[address] = Tally()
+        return tally
+
     def add(self, address: Address, tally: Tally) -> None:
         """Count; written later."""
-        before = self._pending.get(address)
-        self._pending[address] = tally if before is None else before + tally
+        self.tally(address).add(tally)
 
-    async def write(self, address: Address, tally: Tally) -> None:
-        """Count, and write now. Raises ``Retryable`` when that fails; the tally is kept then and written later."""
+    async def write(self, address: Address, tally: Tally) -> Known | None:
+        """Count, and write now; as ``flush_now``."""
         self.add(address, tally)
-        await self.flush_now(address)
+        return await self.flush_now(address)
 
-    async def flush_now(self, address: Address) -> None:
-        """Write what is pending of one request. Raises ``Retryable`` when that fails; it is kept then and written later."""
-        await self._flush_one(address)
+    async def flush_now(self, address: Address) -> Known | None:
+        """Write what is pending of one request; returns the request as it is then, ``None`` when it is gone.
+
+        All who ask while a write is under way share the next one. Raises ``Retryable`` when it fails; what is pending
+        is kept then and written later.
+        """
+        return await self._flush_one(address)
 
     async def flush(self) -> None:
         """Write all that is pending now; what fails stays pending."""
@@ -111,6 +141,8 @@ class Occurrences:
                     log.warning("gateway.flush_failed", remediation=address.name, error=str(error))
 
         await asyncio.gather(*(one(address) for address in self._pending.keys() | self._unsure.keys()))
+        if self._ticked is not None:
+            await self._ticked()
 
     async def _flush_forever(self) -> None:
         while True:
@@ -120,10 +152,11 @@ class Occurrences:
             except Exception:
                 log.exception("gateway.flush_crashed")
 
-    async def _flush_one(self, address: Address) -> None:
+    async def _flush_one(self, address: Address) -> Known | None:
+        known: Known | None = None
         async with self._locks.setdefault(address, asyncio.Lock()):
             try:
-                await self._merge(address)
+                known = await self._merge(address)
             except Permanent as error:
                 self._pending.pop(address, None)
                 self._unsure.pop(address, None)
@@ -131,33 +164,40 @@ class Occurrences:
         if address not in self._pending and address not in self._unsure:
             # A waiter still holds on to it; a third writer with a lock of its own would only meet a Conflict.
             self._locks.pop(address, None)
+        return known
 
-    async def _merge(self, address: Address) -> None:
+    async def _merge(self, address: Address) -> Known | None:
         """Add what is pending to the object. When the object is gone, its count goes with it."""
+        known = None
+        if address not in self._unsure:
+            known = self._ledger.remembered(address.fingerprint, address.uid)
         for _ in range(CONFLICT_ATTEMPTS):
-            if address not in self._pending and address not in self._unsure:
-                return
-            try:
-                obj = await self._cluster.get(REMEDIATION_REQUEST, address.name, self._namespace)
-            except NotFound:
-                obj = {"metadata": {}}
-            if obj["metadata"].get("uid") != address.uid:
-                self._pending.pop(address, None)
-                self._unsure.pop(address, None)
-                return
-            old = _recorded(obj)
+            if known is None and (known := await self._find(address)) is None:
+                return None
+            old = _recorded(known.obj)
             await self._settle(address, old)
             if (tally := self._pending.pop(address, None)) is None:
-                return
+                return known
             try:
-                opener = opened_by(obj.get("spec") or {})
-                await self._write(address, obj["metadata"]["resourceVersion"], old, tally, opener)
+                known = await self._write(address, known, old, tally)
             except Conflict:
                 self._put_back(address, tally)
+                known = None
                 continue
             await self._flushed(address, tally)
-            return
+            return known
         raise Retryable(f"RemediationRequest {address.name} changes faster than its occurrences can be written")
+
+    async def _find(self, address: Address) -> Known | None:
+        try:
+            obj = await self._cluster.get(REMEDIATION_REQUEST, address.name, self._namespace)
+        except NotFound:
+            obj = {"metadata": {}}
+        if obj["metadata"].get("uid") == address.uid:
+            return self._ledger.note(obj)
+        self._pending.pop(address, None)
+        self._unsure.pop(address, None)
+        return None
 
     async def _settle(self, address: Address, found: Recorded) -> None:
         """Find out about a write whose answer was lost: it arrived when the status says exactly what was meant."""
@@ -169,35 +209,40 @@ class Occurrences:
         else:
             self._put_back(address, tally)
 
-    async def _write(
-        self, address: Address, version: str, old: Recorded, tally: Tally, opener: SymptomKey | None
-    ) -> None:
-        new = record(old, tally, opener)
+    async def _write(self, address: Address, known: Known, old: Recorded, tally: Tally) -> Known | None:
+        for name in {name for name, _ in tally.symptoms}:
+            tally.mark(self._storm_of(name))
+        new = record(old, tally, opened_by(known.obj.get("spec") or {}), admits=known.open)
         change = patch.diff(_status(old), _status(new))
         if not change:
-            return
-        body = {"metadata": {"resourceVersion": version}, "status": change}
+            return known
+        body = {"metadata": {"resourceVersion": known.version}, "status": change}
         try:
-            await self._cluster.patch_status(REMEDIATION_REQUEST, address.name, body, self._namespace)
+            obj = await self._cluster.patch_status(REMEDIATION_REQUEST, address.name, body, self._namespace)
         except NotFound:
-            return
+            return None
         except Conflict:
             raise
         except (Retryable, asyncio.CancelledError):
             self._unsure[address] = (tally, new)
             raise
+        return self._ledger.note(obj)
 
     def _put_back(self, address: Address, tally: Tally) -> None:
-        later = self._pending.get(address)
-        self._pending[address] = tally if later is None else tally + later
+        if (later := self._pending.get(address)) is not None:
+            tally.add(later)
+        self._pending[address] = tally
 
 
-def _recorded(obj: Object) -> Recorded:
+def _recorded(obj: Mapping[str, Any]) -> Recorded:
     status = obj.get("status") or {}
+    listed = status.get("members")
+    members = [_read(Member, m) for m in listed] if isinstance(listed, list) else []
     return Recorded(
         _read(Deduplication, status.get("deduplication")),
         _read(SignalResolution, status.get("resolved")),
         _read(Storm, status.get("storm")),
+        tuple(m for m in members if m is not None),
     )
 
 
@@ -211,4 +256,7 @@ def _read(model: type[M], value: Any) -> M | None:
 
 def _status(recorded: Recorded) -> dict[str, Any]:
     parts = {"deduplication": recorded.deduplication, "resolved": recorded.resolved, "storm": recorded.storm}
-    return {name: part.to_object() for name, part in parts.items() if part is not None}
+    status: dict[str, Any] = {name: part.to_object() for name, part in parts.items() if part is not None}
+    if recorded.members:
+        status["members"] = [member.to_object() for member in recorded.members]
+    return status

@@ -1,6 +1,6 @@
 """What became of one signal, as it is told to the sender, and the status of a whole answer.
 
-One signal: 201 created, 202 duplicate or resolution recorded, 200 nothing to do. Several: 207 with every outcome. Anything
+One signal: 201 created, 202 duplicate, folded or resolution recorded, 200 nothing to do. Several: 207 with every outcome. Anything
 that a later attempt could still save makes the whole answer 503, because the sender repeats on 5xx only, and repeating is
 harmless.
 """
@@ -52,7 +52,9 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, int]:
         "total": len(outcomes),
         "created": count(SignalOutcome.CREATED),
         "deduplicated": count(SignalOutcome.DUPLICATE),
+        "accepted": count(SignalOutcome.ACCEPTED),
         "resolved": count(SignalOutcome.RESOLVED),
+        "silenced": count(SignalOutcome.SILENCED),
         "rejected": count(SignalOutcome.REJECTED),
         "failed": count(SignalOutcome.FAILED),
     }
@@ -69,7 +71,12 @@ def http_status(outcomes: Sequence[Outcome]) -> int:
     match outcomes[0].reason:
         case AdmissionReason.NEW_INCIDENT:
             return 201
-        case AdmissionReason.NOTHING_OPEN | AdmissionReason.UNMANAGED_RESOURCE | AdmissionReason.NOT_A_SIGNAL:
+        case (
+            AdmissionReason.NOTHING_OPEN
+            | AdmissionReason.UNMANAGED_RESOURCE
+            | AdmissionReason.NOT_A_SIGNAL
+            | AdmissionReason.SILENCED
+        ):
             return 200
         case _:
             return 202

@@ -1,7 +1,8 @@
 """From what a signal names to what it is about: the first candidate that exists, and from there to the top of its owners.
 
-``Owners.resolve`` reads the API with a time limit; answers are kept for half a minute, and a last known owner for longer,
-because the pod of an alert is often gone when the alert arrives. A guess is never silent: ``Resolution.note`` says what was
+``Owners.resolve`` asks the topology, and the API server, with a time limit, for what that does not know; a live answer is
+kept for half a minute, and what is gone is remembered for an hour, because the pod of an alert is often gone when the alert
+arrives. If a lost node is behind it, the node is the target. A guess is never silent: ``Resolution.note`` says what was
 assumed. When the API cannot answer in time, ``Unavailable`` is raised, because a fingerprint that depends on the weather
 would open a second incident.
 """
@@ -13,17 +14,20 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from kubernaut_ray.crds.shared import TargetResource
 from kubernaut_ray.kube import resources
-from kubernaut_ray.kube.client import Object
 from kubernaut_ray.kube.errors import Forbidden, NotFound, Unavailable
 from kubernaut_ray.kube.resources import Resource
+from serve_apps.gateway import facts
 from serve_apps.gateway.cluster import Cluster
+from serve_apps.gateway.facts import Facts, PodFacts
 from serve_apps.gateway.kinds import POD, WORKLOAD, Kinds
+from serve_apps.gateway.placement import Placement
 from serve_apps.gateway.target import Candidate
+from serve_apps.gateway.topology import Topology
 
 MAX_DEPTH = 5
 FRESH_SECONDS = 30.0
@@ -47,37 +51,69 @@ class Resolution:
 
     ``identified`` is false when the signal names no resource: then ``target`` is only where to look.
     ``note`` is not empty when something was assumed.
+    ``workload`` is set when a lost node is the target: the top owner that would have been the target otherwise.
     """
 
     target: TargetResource
     signal_resource: TargetResource | None = None
     identified: bool = True
     note: str = ""
+    workload: TargetResource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """An object in a chain of owners; ``gone`` when it is only remembered."""
+
+    facts: Facts
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Top:
+    """The end of a chain. ``named`` is its beginning and ``last`` what is known of its end, if that could be read."""
+
     target: TargetResource
     note: str
-    learned: float
+    resource: Resource
+    named: _Link | None = None
+    last: Facts | None = None
 
 
 class Owners:
-    def __init__(self, cluster: Cluster, *, timeout: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        timeout: float,
+        topology: Topology | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cluster, self._timeout, self._monotonic = cluster, timeout, monotonic
-        self._known: OrderedDict[tuple[str, str, str], _Top] = OrderedDict()
+        self._topology = topology
+        self._placement: Placement | None = None
+        if topology is not None and topology.window is not None:
+            self._placement = Placement(cluster, topology, topology.window, monotonic=monotonic)
+        self._read: OrderedDict[tuple[str, str, str, str], tuple[Facts, float]] = OrderedDict()
 
-    async def resolve(self, candidates: Sequence[Candidate], namespace: str, kinds: Kinds) -> Resolution:
-        """Return what the signal is about. Raises ``Unavailable`` when the API server does not say in time."""
+    async def resolve(
+        self, candidates: Sequence[Candidate], namespace: str, kinds: Kinds, firing_time: datetime | None = None
+    ) -> Resolution:
+        """Return what the signal is about. Raises ``Unavailable`` when the API server does not say in time.
+
+        ``firing_time`` is when the signal began to fire: one that is older than a node's loss is not due to it.
+        """
         if not candidates:
             return _nameless(namespace)
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._resolve(candidates, namespace, kinds)
+                return await self._resolve(candidates, namespace, kinds, firing_time)
         except TimeoutError:
             raise Unavailable(f"the owners of {candidates[0]} could not be read in {self._timeout:g}s") from None
 
-    async def _resolve(self, candidates: Sequence[Candidate], namespace: str, kinds: Kinds) -> Resolution:
+    async def _resolve(
+        self, candidates: Sequence[Candidate], namespace: str, kinds: Kinds, firing_time: datetime | None
+    ) -> Resolution:
         gone: Candidate | None = None
         for candidate in candidates:
             if gone is not None and gone.tier == POD and candidate.tier > WORKLOAD:
@@ -91,73 +127,98 @@ class Owners:
             note = top.note
             if gone is not None:
                 note = f"{gone} is not in the cluster; the label {candidate.label} names {candidate}. {note}".strip()
-            return _resolution(candidate, top.target, note)
+            return await self._judged(candidate, candidate, replace(top, note=note), firing_time)
         if gone is None:
             return _nameless(namespace)
         if gone.resource is resources.POD and (derived := await self._derive(gone, kinds)) is not None:
-            return derived
+            workload, top = derived
+            return await self._judged(gone, workload, top, firing_time)
         named = _target(gone.resource, gone.name, gone.namespace)
         return Resolution(named, note=f"{gone} is not in the cluster; taken as the signal names it")
 
+    async def _judged(self, named: Candidate, found: Candidate, top: _Top, firing_time: datetime | None) -> Resolution:
+        """Return the resolution of what was found for what was named: a lost node that is behind it, or its top owner."""
+        itself = _target(named.resource, named.name, named.namespace)
+        plain = Resolution(top.target, None if itself == top.target else itself, note=top.note)
+        if self._placement is None or top.named is None or not found.resource.namespaced:
+            return plain
+        known = top.named.facts
+        if isinstance(known, PodFacts) and known.node:
+            loss = await self._placement.of_pod(known, firing_time)
+            subject = "it runs"
+        else:
+            # A pod that was not placed yet has no node to blame; the rest of its workload may.
+            resource, name, uid = found.resource, found.name, known.uid
+            if isinstance(known, PodFacts) and top.last is not None:
+                resource, name, uid = top.resource, top.target.name, top.last.uid
+            loss = await self._placement.of_workload(resource, name, found.namespace, uid, firing_time)
+            subject = "its pods that are not ready run"
+        if loss is None:
+            return plain
+        node = TargetResource(api_version="v1", kind="Node", name=loss.node)
+        note = f"{top.note}; {subject} on {loss}" if top.note else f"{subject} on {loss}"
+        return Resolution(node, itself, note=note, workload=top.target)
+
     async def _top(self, candidate: Candidate, kinds: Kinds) -> _Top | None:
         """Return the top of the candidate's owner chain, or ``None`` when there is no such object and never was."""
-        key = (candidate.resource.kind, candidate.namespace, candidate.name)
-        known, now = self._known.get(key), self._monotonic()
-        if known is not None and now - known.learned < FRESH_SECONDS:
-            return known
         try:
-            obj = await self._cluster.get(candidate.resource, candidate.name, candidate.namespace or None)
-        except NotFound:
-            if known is not None and now - known.learned < REMEMBER_SECONDS:
-                return _Top(known.target, f"{candidate} is gone; this was its owner when last seen", known.learned)
-            return None
+            link = await self._link(candidate.resource, candidate.name, candidate.namespace)
         except Forbidden:
             named = _target(candidate.resource, candidate.name, candidate.namespace)
-            return _Top(named, f"{candidate} may not be read (RBAC); taken as the signal names it", now)
-        target, note = await self._climb(candidate.resource, obj, kinds)
-        top = _Top(target, note, now)
-        self._known[key] = top
-        self._known.move_to_end(key)
-        while len(self._known) > CAPACITY:
-            self._known.popitem(last=False)
-        return top
+            note = f"{candidate} may not be read (RBAC); taken as the signal names it"
+            return _Top(named, note, candidate.resource)
+        if link is None:
+            return None
+        top = await self._climb(candidate, link, kinds)
+        if not link.gone:
+            return top
+        note = f"{candidate} is gone; this was its owner when last seen"
+        return replace(top, note=f"{note}; {top.note}" if top.note else note)
 
-    async def _climb(self, resource: Resource, obj: Object, kinds: Kinds) -> tuple[TargetResource, str]:
-        namespace = obj["metadata"].get("namespace", "")
+    async def _climb(self, candidate: Candidate, named: _Link, kinds: Kinds) -> _Top:
+        namespace, note = candidate.namespace, ""
+        resource, name, known = candidate.resource, candidate.name, named.facts
         for _ in range(MAX_DEPTH):
-            owner = _controller(obj)
-            if owner is None or owner.get("kind") == "Node":  # a static pod belongs to itself
+            owner = known.owner
+            if owner is None or owner.kind == "Node":  # a static pod belongs to itself
                 break
-            parent = kinds.of_kind(str(owner.get("kind", "")), str(owner.get("apiVersion", "")))
-            name = str(owner.get("name", ""))
-            if parent is None or not name:
+            parent = kinds.of_kind(owner.kind, owner.api_version)
+            if parent is None or not owner.name:
                 break  # a kind that this API server does not serve: the owned object is the last we know
             home = namespace if parent.namespaced else ""
             try:
-                obj, resource = await self._cluster.get(parent, name, home or None), parent
+                link = await self._link(parent, owner.name, home)
             except Forbidden:
-                return _target(parent, name, home), f"{parent.kind} {name} may not be read (RBAC); its owner is unknown"
-            except NotFound:
-                derived = await self._by_template_hash(obj, parent, name, home)
-                return derived or (_target(parent, name, home), f"{parent.kind} {name} is gone; its owner is unknown")
-        return _target(resource, obj["metadata"]["name"], namespace if resource.namespaced else ""), ""
+                note = f"{parent.kind} {owner.name} may not be read (RBAC); its owner is unknown"
+                return _Top(_target(parent, owner.name, home), note, parent, named)
+            if link is None:
+                derived = await self._by_template_hash(known, parent, owner.name, home, named)
+                note = f"{parent.kind} {owner.name} is gone; its owner is unknown"
+                return derived or _Top(_target(parent, owner.name, home), note, parent, named)
+            resource, name, known = parent, owner.name, link.facts
+            if link.gone:
+                note = f"{parent.kind} {name} is gone; taken as it was when last seen"
+        return _Top(_target(resource, name, namespace if resource.namespaced else ""), note, resource, named, known)
 
     async def _by_template_hash(
-        self, pod: Object, parent: Resource, name: str, namespace: str
-    ) -> tuple[TargetResource, str] | None:
+        self, pod: Facts, parent: Resource, name: str, namespace: str, named: _Link
+    ) -> _Top | None:
         """Find the Deployment of a pod whose ReplicaSet is already gone: the pod carries the hash of its name."""
-        labels = pod["metadata"].get("labels") or {}
-        suffix = f"-{labels.get('pod-template-hash', '')}"
+        suffix = f"-{pod.template_hash}" if isinstance(pod, PodFacts) else ""
         if parent.kind != "ReplicaSet" or len(suffix) < 2 or not name.endswith(suffix):
             return None
         deployment = name.removesuffix(suffix)
-        if not await self._exists(resources.DEPLOYMENT, deployment, namespace):
+        try:
+            link = await self._link(resources.DEPLOYMENT, deployment, namespace)
+        except Forbidden:
+            link = None
+        if link is None or link.gone:
             return None
-        return _target(
-            resources.DEPLOYMENT, deployment, namespace
-        ), f"ReplicaSet {name} is gone; its name tells its Deployment"
+        note = f"ReplicaSet {name} is gone; its name tells its Deployment"
+        target = _target(resources.DEPLOYMENT, deployment, namespace)
+        return _Top(target, note, resources.DEPLOYMENT, named, link.facts)
 
-    async def _derive(self, pod: Candidate, kinds: Kinds) -> Resolution | None:
+    async def _derive(self, pod: Candidate, kinds: Kinds) -> tuple[Candidate, _Top] | None:
         """Find the workload that a deleted pod's generated name points to, if such a workload exists."""
         for pattern, resource in _GENERATED:
             match = pattern.fullmatch(pod.name)
@@ -166,29 +227,40 @@ class Owners:
             workload = Candidate(resource, match[1], pod.namespace, pod.label, WORKLOAD)
             top = await self._top(workload, kinds)
             if top is not None:
-                return _resolution(pod, top.target, f"{pod} is gone; its name says that it belonged to {workload}")
+                note = f"{pod} is gone; its name says that it belonged to {workload}"
+                return workload, replace(top, note=note)
         return None
 
-    async def _exists(self, resource: Resource, name: str, namespace: str) -> bool:
+    async def _link(self, resource: Resource, name: str, namespace: str) -> _Link | None:
+        """Return an object as it is, or was within the last hour; ``None`` when there is none. Raises ``Forbidden``."""
+        remembered: Facts | None = None
+        if self._topology is not None:
+            known = self._topology.find(resource.group, resource.kind, name, namespace)
+            if known is not None:
+                return _Link(known)
+            remembered = self._topology.remembered(resource.group, resource.kind, name, namespace)
+            if isinstance(remembered, PodFacts) and remembered.name_is_unique:
+                return _Link(remembered, gone=True)  # Nothing else can have come under that name since.
+        key, now = (resource.group, resource.kind, namespace, name), self._monotonic()
+        read = self._read.get(key)
+        if read is not None and remembered is None and now - read[1] < FRESH_SECONDS:
+            return _Link(read[0])
         try:
-            await self._cluster.get(resource, name, namespace or None)
-        except (NotFound, Forbidden):
-            return False
-        return True
-
-
-def _controller(obj: Object) -> dict[str, Any] | None:
-    references = obj["metadata"].get("ownerReferences") or ()
-    return next((r for r in references if r.get("controller")), None)
+            obj = await self._cluster.get(resource, name, namespace or None)
+        except NotFound:
+            if remembered is None and read is not None and now - read[1] < REMEMBER_SECONDS:
+                remembered = read[0]
+            return None if remembered is None else _Link(remembered, gone=True)
+        fresh = facts.of(resource, obj)
+        self._read[key] = fresh, now
+        self._read.move_to_end(key)
+        while len(self._read) > CAPACITY:
+            self._read.popitem(last=False)
+        return _Link(fresh)
 
 
 def _target(resource: Resource, name: str, namespace: str) -> TargetResource:
     return TargetResource(api_version=resource.api_version, kind=resource.kind, name=name, namespace=namespace)
-
-
-def _resolution(named: Candidate, target: TargetResource, note: str) -> Resolution:
-    itself = _target(named.resource, named.name, named.namespace)
-    return Resolution(target, None if itself == target else itself, note=note)
 
 
 def _nameless(namespace: str) -> Resolution:

@@ -43,6 +43,7 @@ def build(signal: Signal, resolution: Resolution, fingerprint: str, name: str, n
             names.LABEL_MANAGED_BY: COMPONENT,
             names.LABEL_COMPONENT: "remediation",
             names.LABEL_FINGERPRINT: fingerprint[:63],
+            names.LABEL_SIGNAL_NAME: names.label_value(signal.name),
             names.LABEL_SIGNAL_TYPE: names.label_value(signal.type),
             names.LABEL_SEVERITY: names.label_value(signal.severity),
             **names.shard_label(name),

@@ -12,18 +12,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kubernaut_ray.crds.remediation_request import Deduplication, SignalResolution, Storm, Symptom
+from kubernaut_ray.crds.remediation_request import Deduplication, Member, SignalResolution, Storm, Symptom
 from kubernaut_ray.crds.shared import TargetResource
 
 MAX_SYMPTOMS = 50
+MAX_MEMBERS = 2000
+MAX_MEMBER_SIGNALS = 50
 MAX_AFFECTED = 100
 MAX_RESOURCE = 1024
 
 SymptomKey = tuple[str, str]
 """(signal name, resource that the signal named)."""
+MemberKey = tuple[str, str, str]
+"""(signal name, resource that the signal named, target that it would have had)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seen:
     """How often something was seen, and when first and last."""
 
@@ -31,37 +35,72 @@ class Seen:
     first: datetime
     last: datetime
 
-    def __add__(self, other: Seen) -> Seen:
+    def joined(self, other: Seen | None) -> Seen:
+        """Return the sum, which is a thing of its own."""
+        if other is None:
+            return Seen(self.count, self.first, self.last)
         return Seen(self.count + other.count, min(self.first, other.first), max(self.last, other.last))
 
+    def again(self, now: datetime, times: int = 1) -> None:
+        """Count in place; ``now`` is not before the instants so far."""
+        self.count += times
+        self.last = now
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Tally:
-    """What happened to one RemediationRequest since the last flush. ``duplicates`` counts those that opened nothing."""
+    """What happened to one RemediationRequest since the last flush. ``duplicates`` counts those that opened nothing.
+
+    Mutable, because a storm adds to it a hundred thousand times a second.
+    """
 
     seen: Seen | None = None
     duplicates: int = 0
     symptoms: dict[SymptomKey, Seen] = field(default_factory=dict)
+    members: dict[MemberKey, Seen] = field(default_factory=dict)
+    """What was folded in."""
     resolved: dict[SymptomKey, datetime] = field(default_factory=dict)
     source: str = ""
     storm: Storm | None = None
 
-    def __add__(self, other: Tally) -> Tally:
-        symptoms = dict(self.symptoms)
+    def count(self, times: int, now: datetime, source: str, *, duplicates: int) -> None:
+        """Add occurrences of the incident as such."""
+        if self.seen is None:
+            self.seen = Seen(times, now, now)
+        else:
+            self.seen.again(now, times)
+        self.duplicates += duplicates
+        self.source = source
+
+    def symptom(self, key: SymptomKey, now: datetime) -> None:
+        seen = self.symptoms.get(key)
+        if seen is None:
+            self.symptoms[key] = Seen(1, now, now)
+        else:
+            seen.again(now)
+
+    def member(self, key: MemberKey, now: datetime) -> None:
+        seen = self.members.get(key)
+        if seen is None:
+            self.members[key] = Seen(1, now, now)
+        else:
+            seen.again(now)
+
+    def mark(self, storm: Storm | None) -> None:
+        self.storm = join_storms(self.storm, storm)
+
+    def add(self, other: Tally) -> None:
         for key, seen in other.symptoms.items():
-            symptoms[key] = symptoms[key] + seen if key in symptoms else seen
-        resolved = dict(self.resolved)
+            self.symptoms[key] = seen.joined(self.symptoms.get(key))
+        for member, seen in other.members.items():
+            self.members[member] = seen.joined(self.members.get(member))
         for key, instant in other.resolved.items():
-            resolved[key] = max(instant, resolved.get(key, instant))
-        seen_both = self.seen + other.seen if self.seen and other.seen else self.seen or other.seen
-        return Tally(
-            seen_both,
-            self.duplicates + other.duplicates,
-            symptoms,
-            resolved,
-            other.source or self.source,
-            join_storms(self.storm, other.storm),
-        )
+            self.resolved[key] = max(instant, self.resolved.get(key, instant))
+        if other.seen is not None:
+            self.seen = other.seen.joined(self.seen)
+        self.duplicates += other.duplicates
+        self.source = other.source or self.source
+        self.mark(other.storm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +110,58 @@ class Recorded:
     deduplication: Deduplication | None = None
     resolved: SignalResolution | None = None
     storm: Storm | None = None
+    members: tuple[Member, ...] = ()
 
 
-def record(old: Recorded, tally: Tally, opener: SymptomKey | None = None) -> Recorded:
-    """Return what the status says once the tally is added to what it said. ``opener`` is the symptom in the spec."""
+def record(old: Recorded, tally: Tally, opener: SymptomKey | None = None, *, admits: bool = True) -> Recorded:
+    """Return what the status says once the tally is added to what it said. ``opener`` is the symptom in the spec.
+
+    An incident that has ended (``admits`` false) takes no member in: nobody would look after it.
+    """
     symptoms = _symptoms(old.deduplication, tally)
+    members = _members(old.members, tally, admits=admits)
     return Recorded(
         _deduplication(old.deduplication, tally, symptoms),
-        _resolution(old.resolved, tally, symptoms, opener),
+        _resolution(old.resolved, tally, symptoms, members, opener),
         join_storms(old.storm, tally.storm),
+        members,
     )
+
+
+def _members(old: tuple[Member, ...], tally: Tally, *, admits: bool) -> tuple[Member, ...]:
+    if not tally.members and not (old and tally.resolved):
+        return old
+    members = {(m.target, m.resource): m for m in old}
+    for (signal, resource, target), seen in tally.members.items() if admits else ():
+        member = members.get((target, resource))
+        if member is None:
+            if len(members) < MAX_MEMBERS:
+                members[target, resource] = Member(
+                    target=target, resource=resource, signals=(signal,), first_seen_at=seen.first
+                )
+        elif signal not in member.signals and len(member.signals) < MAX_MEMBER_SIGNALS:
+            over = tuple(s for s in member.over if s != signal)
+            members[target, resource] = member.replace(signals=(*member.signals, signal), over=over)
+    ended: dict[str, dict[str, datetime]] = {}
+    for (signal, resource), instant in tally.resolved.items():
+        ended.setdefault(resource, {})[signal] = instant
+    for key, member in members.items():
+        gone = {
+            signal
+            for signal, instant in ended.get(member.resource, {}).items()
+            if signal in member.signals
+            and not _fired_after(tally.members.get((signal, member.resource, key[0])), instant)
+        }
+        if gone:
+            members[key] = member.replace(
+                signals=tuple(s for s in member.signals if s not in gone),
+                over=(*(s for s in member.over if s not in gone), *sorted(gone))[:MAX_MEMBER_SIGNALS],
+            )
+    return tuple(members.values())
+
+
+def _fired_after(seen: Seen | None, instant: datetime) -> bool:
+    return seen is not None and seen.last > instant
 
 
 def _symptoms(old: Deduplication | None, tally: Tally) -> tuple[Symptom, ...]:
@@ -88,7 +169,7 @@ def _symptoms(old: Deduplication | None, tally: Tally) -> tuple[Symptom, ...]:
     for key, seen in tally.symptoms.items():
         before = symptoms.get(key)
         if before is not None:
-            both = Seen(before.occurrence_count, before.first_seen_at, before.last_seen_at) + seen
+            both = seen.joined(Seen(before.occurrence_count, before.first_seen_at, before.last_seen_at))
             again = before.resolved_at is not None and seen.last > before.resolved_at
             symptoms[key] = _symptom(key, both, None if again else before.resolved_at)
         elif len(symptoms) < MAX_SYMPTOMS:
@@ -103,7 +184,8 @@ def _symptoms(old: Deduplication | None, tally: Tally) -> tuple[Symptom, ...]:
 def _deduplication(old: Deduplication | None, tally: Tally, symptoms: tuple[Symptom, ...]) -> Deduplication | None:
     if tally.seen is None:
         return old.replace(symptoms=symptoms) if old else None
-    seen = Seen(old.occurrence_count, old.first_seen_at, old.last_seen_at) + tally.seen if old else tally.seen
+    before = Seen(old.occurrence_count, old.first_seen_at, old.last_seen_at) if old else None
+    seen = tally.seen.joined(before)
     return Deduplication(
         first_seen_at=seen.first, last_seen_at=seen.last, occurrence_count=seen.count, symptoms=symptoms
     )
@@ -121,20 +203,24 @@ def _symptom(key: SymptomKey, seen: Seen, resolved_at: datetime | None) -> Sympt
 
 
 def _resolution(
-    over: SignalResolution | None, tally: Tally, symptoms: tuple[Symptom, ...], opener: SymptomKey | None
+    over: SignalResolution | None,
+    tally: Tally,
+    symptoms: tuple[Symptom, ...],
+    members: tuple[Member, ...],
+    opener: SymptomKey | None,
 ) -> SignalResolution | None:
-    """The incident's signal is over once every symptom is; a symptom that fires later undoes that."""
+    """The incident's signal is over once every symptom and member is; one that fires later undoes that."""
     if over is not None and tally.seen is not None and tally.seen.last > over.resolved_at:
         over = None
     if not tally.resolved:
         return over
     if len(symptoms) >= MAX_SYMPTOMS or any(s.resolved_at is None for s in symptoms):
         return over  # At the limit some symptoms are not listed, and those may go on.
-    if (
-        opener is not None
-        and opener not in tally.resolved
-        and opener not in {(s.signal_name, s.resource) for s in symptoms}
-    ):
+    if any(member.signals for member in members):
+        return over
+    listed = {(s.signal_name, s.resource) for s in symptoms}
+    listed |= {(signal, m.resource) for m in members for signal in m.over}
+    if opener is not None and opener not in tally.resolved and opener not in listed:
         return over  # Its count is in the memory of another replica still, or went with one that died.
     return SignalResolution(resolved_at=max(tally.resolved.values()), source=tally.source)
 

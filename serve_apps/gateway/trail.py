@@ -7,6 +7,7 @@ trail. A trail that cannot be written (a full disk) is logged and holds nobody u
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -17,14 +18,35 @@ from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
+from kubernaut_ray.redact import redact_values
 from serve_apps.gateway.occurrences import Address
 from serve_apps.gateway.owners import Resolution
 from serve_apps.gateway.signal import Signal
-from serve_apps.gateway.tally import Tally
+from serve_apps.gateway.tally import Seen, Tally
 
 ACTOR = "gateway"
+MEMBERS_AN_EVENT = 100
 
 log = structlog.get_logger(__name__)
+
+
+class Hushed:
+    """What silences kept quiet since the last flush: told once a flush, so that a silenced storm does not drown the trail."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str, str], Seen] = {}
+
+    def note(self, signal: Signal, resource: str, silences: Sequence[str]) -> None:
+        for silence in silences:
+            seen = self._seen.get((silence, signal.name, resource))
+            if seen is None:
+                self._seen[silence, signal.name, resource] = Seen(1, signal.received_time, signal.received_time)
+            else:
+                seen.again(signal.received_time)
+
+    def drain(self) -> dict[tuple[str, str, str], Seen]:
+        seen, self._seen = self._seen, {}
+        return seen
 
 
 class Trail:
@@ -45,7 +67,8 @@ class Trail:
             "signal_resource": str(resolution.signal_resource) if resolution.signal_resource else "",
             "assumed": resolution.note,
         }
-        received = {**about, "labels": dict(signal.labels), "annotations": dict(signal.annotations)}
+        # People write secrets into annotations; the trail is kept for years and read by many.
+        received = {**about, "labels": redact_values(signal.labels), "annotations": redact_values(signal.annotations)}
         await self._record("gateway.signal.received", address.name, (address.uid,), received, signal=signal)
         await self._record("gateway.crd.created", address.name, (address.uid,), about, signal=signal)
 
@@ -61,6 +84,26 @@ class Trail:
             outcome=AuditOutcome.FAILURE,
         )
 
+    async def silenced(self, seen: Mapping[tuple[str, str, str], Seen]) -> None:
+        """Tell which signals each silence kept quiet."""
+        by_silence: dict[str, list[dict[str, Any]]] = {}
+        for (silence, name, resource), times in sorted(seen.items()):
+            quiet = {
+                "signal_name": name,
+                "resource": resource,
+                "count": times.count,
+                "first_seen": times.first.isoformat(),
+                "last_seen": times.last.isoformat(),
+            }
+            by_silence.setdefault(silence, []).append(quiet)
+        for silence, signals in by_silence.items():
+            self._flushes += 1
+            for start in range(0, len(signals), MEMBERS_AN_EVENT):
+                part = signals[start : start + MEMBERS_AN_EVENT]
+                key = (silence, self._incarnation, str(self._flushes), str(start))
+                data = {"silence": silence, "signals": part, "count": sum(one["count"] for one in part)}
+                await self._record("gateway.signal.silenced", f"silence-{silence}", key, data)
+
     async def flushed(self, address: Address, tally: Tally) -> None:
         """Tell what one flush wrote: duplicates, and symptoms that are over."""
         self._flushes += 1
@@ -73,6 +116,12 @@ class Trail:
                 "signal_names": sorted({name for name, _ in tally.symptoms})[:50],
             }
             await self._record("gateway.signal.deduplicated", address.name, key, data)
+        if tally.members:
+            folded = [{"signal_name": n, "resource": r, "target": t} for n, r, t in sorted(tally.members)]
+            for start in range(0, len(folded), MEMBERS_AN_EVENT):
+                part = folded[start : start + MEMBERS_AN_EVENT]
+                data = {"members": part, "count": len(part)}
+                await self._record("gateway.signal.folded", address.name, (*key, str(start)), data)
         if tally.resolved:
             over = [{"signal_name": name, "resource": resource} for name, resource in sorted(tally.resolved)][:50]
             await self._record("gateway.signal.resolved", address.name, key, {"symptoms": over})

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.conformance
 
 async def test_definitions_are_established(kube: KubeClient) -> None:
     """All of ours are served."""
-    for model in crds.KINDS:
+    for model in crds.SERVED:
         definition = await kube.get(resources.CRD, f"{model.META.plural}.kubernaut.ai")
         true = {c["type"] for c in definition["status"]["conditions"] if c["status"] == "True"}
         assert {"Established", "NamesAccepted"} <= true

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubernaut_ray.redact import PLACEHOLDER, redact
+from kubernaut_ray.redact import PLACEHOLDER, redact, redact_values
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.s1gnaturePart_x"
 
@@ -116,3 +116,24 @@ def test_time_is_linear(piece: str) -> None:
     redact(text)
 
     assert time.process_time() - start < 8
+
+
+def test_labels_and_annotations_lose_their_secrets() -> None:
+    """By the value's form, or as a whole where its name gives it away; harmless ones stay."""
+    assert redact_values(
+        {
+            "alertname": "KubePodOOMKilled",
+            "password": "two words",
+            "db_token": "t0k3n",
+            "summary": "login failed: password=hunter2 for amy",
+            "dashboard": "https://amy:s3cret@grafana.example/d/1",
+            "secret_name": "web-tls",
+        }
+    ) == {
+        "alertname": "KubePodOOMKilled",
+        "password": "[REDACTED]",
+        "db_token": "[REDACTED]",
+        "summary": "login failed: password=[REDACTED] for amy",
+        "dashboard": "https://amy:[REDACTED]@grafana.example/d/1",
+        "secret_name": "web-tls",
+    }

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from kubernaut_ray import crds, names, shipped
+from serve_apps.gateway.topology import FOLLOWED
 
 RBAC = shipped.directory() / "rbac"
-OURS = {model.META.plural for model in crds.KINDS}
+OURS = {model.META.plural for model in crds.SERVED}
 
 
 def documents() -> list[dict[str, Any]]:
@@ -86,7 +87,12 @@ def test_bindings_name_roles_and_accounts_that_exist() -> None:
         ("authorization.k8s.io", "subjectaccessreviews", "create"),
         ("", "pods/log", "get"),
         ("", "events", "create"),
+        ("", "events", "watch"),
+        ("", "configmaps", "create"),
+        ("", "configmaps", "patch"),
+        ("kubernaut.ai", "signals", "create"),
         ("kubernaut.ai", "auditevents", "create"),
+        *((r.group, r.plural, verb) for r in FOLLOWED for verb in ("get", "list", "watch")),
     ],
 )
 def test_the_platform_may_do_its_work(group: str, resource: str, verb: str) -> None:
@@ -104,10 +110,25 @@ def test_the_platform_changes_no_workload() -> None:
         ("tekton.dev", "pipelineruns"),
         ("coordination.k8s.io", "leases"),
         ("", "events"),
+        ("", "configmaps"),
         ("events.k8s.io", "events"),
         ("authentication.k8s.io", "tokenreviews"),
         ("authorization.k8s.io", "subjectaccessreviews"),
     }
+
+
+def test_the_platform_changes_no_config_map_but_the_position_of_the_event_watcher() -> None:
+    """Policies are ConfigMaps too: who could write them could approve anything."""
+    rules = [
+        rule
+        for doc in documents()
+        if doc["metadata"]["name"] == "kubernaut-platform" and doc["kind"] in {"Role", "ClusterRole"}
+        for rule in doc["rules"]
+        if "configmaps" in rule["resources"]
+    ]
+    for rule in rules:
+        if set(rule["verbs"]) & {"update", "patch", "delete", "deletecollection"}:
+            assert rule["resourceNames"] == [names.EVENT_WATCHER]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +167,7 @@ def test_the_kustomization_leaves_nothing_out() -> None:
     listed = set(kustomization["resources"])
     on_disk = {f"{folder}/{path.name}" for folder in ("rbac", "crds") for path in (root / folder).glob("*.yaml")}
     assert listed == on_disk
-    assert len([name for name in listed if name.startswith("crds/")]) == len(crds.KINDS)
+    assert len([name for name in listed if name.startswith("crds/")]) == len(crds.SERVED)
     (policies,) = kustomization["configMapGenerator"]
     assert all((root / name).is_file() for name in policies["files"])
     assert policies["options"]["disableNameSuffixHash"] is True

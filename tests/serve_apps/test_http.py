@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
@@ -117,6 +118,29 @@ async def test_answers(token: str, method: str, path: str, status: int, slug: st
         assert "secret detail" not in answer.text
     if status == 503:
         assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("basic", "credentials", "status"),
+    [
+        pytest.param(True, b"sns:writer", 200, id="the password is the token"),
+        pytest.param(True, b":writer", 200, id="the user name does not matter"),
+        pytest.param(True, b"writer", 401, id="no password"),
+        pytest.param(True, b"writer:", 401, id="an empty password"),
+        pytest.param(True, b"sns:stranger", 401, id="not a token"),
+        pytest.param(True, b"\xff:\xfe", 401, id="not UTF-8"),
+        pytest.param(False, b"sns:writer", 401, id="only where it is asked for"),
+    ],
+)
+async def test_basic_authentication(basic: bool, credentials: bytes, status: int) -> None:
+    """A sender that knows only a URL brings the token as a password; one that waits to be asked is asked."""
+    headers = {"Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
+    async with client(app(basic=basic), token="") as http:
+        answer = await http.get("/things", headers=headers)
+        garbled = await http.get("/things", headers={"Authorization": "Basic ***"})
+
+    assert (answer.status_code, garbled.status_code) == (status, 401)
+    assert garbled.headers["www-authenticate"] == ('Basic realm="kubernaut", Bearer' if basic else "Bearer")
 
 
 async def test_validation_names_the_fields() -> None:

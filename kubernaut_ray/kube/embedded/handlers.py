@@ -232,7 +232,7 @@ class Handlers:
                 orjson.dumps(tables.table(kind, [in_version(entry.obj, kind)], version, include=include)), code
             )
         if accepted.view.startswith("PartialObjectMetadata"):
-            return Answer(orjson.dumps(tables.partial(entry.obj)), code)
+            return Answer(entry.partial(), code)
         if accepted.yaml:
             return Answer(to_yaml(in_version(entry.obj, kind)), code, "application/yaml")
         return Answer(raw(kind, entry), code)
@@ -271,13 +271,10 @@ def _render_list(kind: Kind, entries: list[Entry], listing: Obj, accepted: Accep
         include = request.parameter("includeObject", "Metadata")
         return Answer(orjson.dumps(tables.table(kind, (e.obj for e in entries), listing, include=include)))
     if accepted.view.startswith("PartialObjectMetadata"):
-        body = {
-            "kind": "PartialObjectMetadataList",
-            "apiVersion": "meta.k8s.io/v1",
-            "metadata": listing,
-            "items": [tables.partial(e.obj) for e in entries],
-        }
-        return Answer(orjson.dumps(body))
+        head = orjson.dumps(
+            {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": listing}
+        )
+        return Answer(head[:-1] + b',"items":[' + b",".join(e.partial() for e in entries) + b"]}")
     if accepted.yaml:
         items = [in_version(e.obj, kind) for e in entries]
         document = {"apiVersion": kind.api_version, "kind": kind.listing, "metadata": listing, "items": items}

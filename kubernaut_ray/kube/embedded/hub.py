@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+import orjson
+
 from kubernaut_ray.kube.embedded.status import Obj, expired
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -20,15 +22,23 @@ RING = 4096
 """Recent events kept per resource."""
 BACKLOG = 20_000
 """Events that may wait for a slow watcher before it is cut off and must list again."""
+_PARTIAL_HEAD = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """One version of one object. ``obj`` is never changed in place; ``raw`` is its JSON."""
 
     obj: Obj
     raw: bytes
     version: int
+    _partial: bytes = b""
+
+    def partial(self) -> bytes:
+        """Return the JSON of its ``PartialObjectMetadata``; kept, because the same version is asked for many times."""
+        if not self._partial:
+            self._partial = _PARTIAL_HEAD + orjson.dumps(self.obj["metadata"]) + b"}"
+        return self._partial
 
 
 @dataclass(slots=True)

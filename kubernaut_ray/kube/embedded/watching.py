@@ -68,7 +68,7 @@ def _renderer(kind: Kind, request: Request) -> Render:
 
         return table
     if accepted.view.startswith("PartialObjectMetadata"):
-        return lambda type_, entry: _line(type_, orjson.dumps(tables.partial(entry.obj)))
+        return lambda type_, entry: _line(type_, entry.partial())
     return lambda type_, entry: _line(type_, raw(kind, entry))
 
 

@@ -1,37 +1,34 @@
-"""The sources of signals. A new one is a module with an ``Adapter`` and one line in ``ADAPTERS``.
+"""The sources of signals. A new one is a module with an ``Adapter`` and one line in ``adapters``.
 
 An adapter turns the bytes of one request into signals and says which entries are none, and why. It neither looks anything
-up nor decides what becomes of a signal.
+up in the cluster nor decides what becomes of a signal.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from kubernaut_ray.settings import Settings
+from serve_apps.gateway.adapters.adapter import Adapter, check_media_type
 from serve_apps.gateway.adapters.alertmanager import Alertmanager
+from serve_apps.gateway.adapters.cloudevents import CloudEvents
+from serve_apps.gateway.adapters.cloudwatch import CloudWatch
+from serve_apps.gateway.adapters.grafana import Grafana
 from serve_apps.gateway.adapters.kubernetes_event import KubernetesEvent
-from serve_apps.gateway.signal import Delivery, Parsed
+
+__all__ = ["ADAPTERS", "PREFIX", "Adapter", "adapters", "check_media_type"]
 
 PREFIX = "/api/v1/signals"
 
 
-class Adapter(Protocol):
-    @property
-    def route(self) -> str:
-        """The path below ``/api/v1/signals``."""
-        ...
-
-    @property
-    def media_types(self) -> tuple[str, ...]:
-        """The content types it reads; anything else is refused with 415."""
-        ...
-
-    def parse(self, delivery: Delivery) -> tuple[Parsed, ...]:
-        """Return the payload's entries in order, at least one.
-
-        Raises ``InvalidInput`` when the payload as a whole is not readable; a single bad entry is ``Malformed`` instead.
-        """
-        ...
+def adapters(settings: Settings) -> tuple[Adapter, ...]:
+    """Return every source's adapter, set up for one gateway."""
+    return (
+        Alertmanager(),
+        KubernetesEvent(),
+        Grafana(),
+        CloudWatch(settings.gateway.cloudwatch),
+        CloudEvents(),
+    )
 
 
-ADAPTERS: tuple[Adapter, ...] = (Alertmanager(), KubernetesEvent())
+ADAPTERS: tuple[Adapter, ...] = adapters(Settings())
+"""The adapters with every setting at its default."""

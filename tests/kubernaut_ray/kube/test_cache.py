@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubernaut_ray.kube.cache import Cache, metadata_only
+from kubernaut_ray.kube.cache import SETTLED_SECONDS, Cache, metadata_only
 from kubernaut_ray.kube.client import KubeClient, Object, ObjectList, WatchEvent
 from kubernaut_ray.kube.errors import Forbidden, Gone, Unavailable
 from kubernaut_ray.kube.resources import CONFIG_MAP, Resource
@@ -160,6 +160,37 @@ async def test_refusals_and_outages_are_waited_out() -> None:
         await asyncio.wait_for(cache.synced.wait(), 5)
         assert seen == ["+a"]
         assert cache.stats.faults == 2
+
+
+async def test_how_long_it_has_been_failing() -> None:
+    """From the first fault of a row until a list, an event or a settled watch shows that the server can be followed."""
+    script = Scripted(
+        Unavailable("away"),
+        listing(obj("a", 1), version=1),
+        Unavailable("cut off"),
+        [event("MODIFIED", obj("a", 2)), Unavailable("cut off again")],
+    )
+    failing: list[bool] = []
+
+    class Told(Changes):
+        def __call__(self, old: Object | None, new: Object | None) -> None:
+            super().__call__(old, new)
+            failing.append(cache.failing_for > 0)
+
+    changes = Told()
+    cache = Cache(script, CONFIG_MAP, "ns", on_change=changes, backoff_base=0.001, backoff_max=0.002)
+    assert cache.failing_for == 0
+    task = asyncio.create_task(cache.run())
+    try:
+        await until(lambda: len(script.asked) == 5)
+        assert changes.seen == ["+a", "~a"]
+        assert failing == [True, False]
+        await until(lambda: cache.failing_for > 0)
+        cache._watching_since = -SETTLED_SECONDS
+        assert cache.failing_for == 0
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_the_server_asks_for_is_kept() -> None:

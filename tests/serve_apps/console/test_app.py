@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from kubernaut_ray import clock, names
+from kubernaut_ray.crds.enums import RemediationPhase, StormType
+from kubernaut_ray.crds.remediation_request import Member, Storm
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import Settings
@@ -89,6 +91,41 @@ async def test_the_detail_tells_the_whole_story() -> None:
     ):
         assert expected in page, expected
     assert "Approve</button>" not in page
+
+
+async def test_the_detail_lists_what_the_incident_took_with_it() -> None:
+    """Every member below its workload, the storm in the heading, and text of others escaped."""
+    world = World()
+    members = tuple(
+        Member(
+            target=f"shop/deployment/w{n % 4}",
+            resource=f"shop/pod/w{n % 4}-{n}<b>",
+            signals=("KubePodNotReady",) if n else (),
+            over=() if n else ("KubePodNotReady",),
+            first_seen_at=clock.utcnow(),
+        )
+        for n in range(20)
+    )
+    storm = Storm(storm_type=StormType.RATE, window="1m", alert_count=812, detected_at=clock.utcnow())
+    rr = await scene(world).remediation(WAITING, RemediationPhase.ANALYZING, 60, members=members, storm=storm)
+    async with console(world) as http:
+        page = (await http.get(f"/remediations/{rr.name}")).text
+        live = await http.get(f"/remediations/{rr.name}/live")
+    assert "It took 20 resources of 4 workloads (1 over) with it" in page
+    assert "Part of a rate storm: 812 signals" in page
+    assert page.count("<b>shop/deployment/w") == 4
+    assert page.count("&lt;b&gt;") == 20
+    assert "over: KubePodNotReady" in page
+    assert "-3<b>" not in page
+    assert "What it took with it" in live.text
+
+
+async def test_without_members_there_is_no_such_section() -> None:
+    """Most incidents are alone."""
+    world = World()
+    rr = await scene(world).fixed()
+    async with console(world) as http:
+        assert "took" not in (await http.get(f"/remediations/{rr.name}")).text
 
 
 async def test_without_data_storage_the_page_says_so() -> None:
@@ -213,7 +250,7 @@ async def test_polls_are_answered_with_what_changed_only() -> None:
     async with console(world) as http:
         page = (await http.get(f"/remediations/{name}")).text
         seen = [("seen", value) for value in re.findall(r'name="seen" value="([^"]+)"', page)]
-        assert len(seen) == 8
+        assert len(seen) == 9
         assert (await http.get(f"/remediations/{name}/live", params=seen)).status_code == 204
         patch = {"status": {"message": "something new"}}
         await world.patch(resources.REMEDIATION_REQUEST, name, patch, "kubernaut-system", subresource="status")

@@ -17,10 +17,12 @@ from kubernaut_ray.kube.client import Object, ObjectList
 from kubernaut_ray.kube.errors import Invalid
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST, Resource
 from serve_apps.gateway import request
-from serve_apps.gateway.admit import Absent, Admission, Held, Known, Open, SharedRead, judge
+from serve_apps.gateway.admit import Admission
 from serve_apps.gateway.cluster import Cluster
+from serve_apps.gateway.ledger import Ledger
 from serve_apps.gateway.owners import Resolution
 from serve_apps.gateway.signal import Signal
+from serve_apps.gateway.verdict import Absent, Held, Known, Open, judge
 from tests.build import FINGERPRINT, NOW, TARGET, later
 from tests.serve_apps.gateway.world import World
 
@@ -29,7 +31,7 @@ def known(
     name: str = "", uid: str = "u1", phase: str = "", created: str = "2026-03-01T11:00:00Z", **more: Any
 ) -> Known:
     name = name or names.remediation_request(FINGERPRINT)
-    return Known(name, uid, created, FINGERPRINT, phase, **more)
+    return Known(name, uid, created, FINGERPRINT, phase=phase, **more)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,8 @@ def build(name: str) -> dict[str, Any]:
 
 
 def admission(world: World) -> Admission:
-    return Admission(Cluster(world, attempts=1), "kubernaut-system", world.now)
+    cluster = Cluster(world, attempts=1)
+    return Admission(cluster, Ledger(cluster, "kubernaut-system"), "kubernaut-system", world.now)
 
 
 async def admit(one: Admission) -> tuple[str, bool]:
@@ -172,6 +175,9 @@ async def test_labels_edited_by_hand_do_not_break_the_lock() -> None:
         REMEDIATION_REQUEST, name, {"metadata": {"labels": {names.LABEL_FINGERPRINT: None}}}, "kubernaut-system"
     )
     assert await admit(admission(world)) == (name, False)
+    verdict = await admission(world).unlabelled(FINGERPRINT)
+    assert isinstance(verdict, Open)
+    assert verdict.request.name == name
 
 
 async def test_an_old_api_server_is_asked_by_label() -> None:
@@ -185,9 +191,12 @@ async def test_an_old_api_server_is_asked_by_label() -> None:
 
     world = Old()
     one = admission(world)
+    assert await one.unlabelled(FINGERPRINT) == Absent()
     name, created = await admit(one)
     assert created
-    assert await admit(one) == (name, False)
+    verdict = await one.unlabelled(FINGERPRINT)
+    assert isinstance(verdict, Open)
+    assert verdict.request.name == name
 
 
 async def test_a_name_taken_by_another_fingerprint_is_an_error() -> None:
@@ -199,32 +208,6 @@ async def test_a_name_taken_by_another_fingerprint_is_an_error() -> None:
 
     with pytest.raises(Permanent, match="another fingerprint"):
         await admit(admission(world))
-
-
-async def test_a_shared_read_begins_after_its_asker() -> None:
-    """Who asks while a read is on its way waits for the next one, and shares it with all who asked meanwhile."""
-    shared = SharedRead()
-    gates = [asyncio.Event() for _ in range(3)]
-    begun = 0
-
-    async def read() -> tuple[Known, ...]:
-        nonlocal begun
-        mine, begun = begun, begun + 1
-        await gates[mine].wait()
-        return (known(uid=str(mine)),)
-
-    first = asyncio.create_task(shared.get("fp", read))
-    await asyncio.sleep(0.01)
-    later_ones = [asyncio.create_task(shared.get("fp", read)) for _ in range(5)]
-    await asyncio.sleep(0.01)
-    assert begun == 1
-    gates[0].set()
-    gates[1].set()
-    assert (await first)[0].uid == "0"
-    assert {(await one)[0].uid for one in later_ones} == {"1"}
-    assert begun == 2
-    gates[2].set()
-    assert (await shared.get("fp", read))[0].uid == "2"
 
 
 def test_a_hand_edited_object_is_read_tolerantly() -> None:

@@ -76,6 +76,7 @@ async def test_created_then_duplicate() -> None:
         names.LABEL_MANAGED_BY: "gateway-service",
         names.LABEL_COMPONENT: "remediation",
         names.LABEL_FINGERPRINT: spec["signalFingerprint"][:63],
+        names.LABEL_SIGNAL_NAME: "HighMemory",
         names.LABEL_SIGNAL_TYPE: "prometheus-alert",
         names.LABEL_SEVERITY: "critical",
         **names.shard_label(meta["name"]),
@@ -118,7 +119,9 @@ async def test_every_alert_of_a_group_counts() -> None:
         "total": 5,
         "created": 3,
         "deduplicated": 1,
+        "accepted": 0,
         "resolved": 0,
+        "silenced": 0,
         "rejected": 0,
         "failed": 1,
     }

@@ -12,6 +12,7 @@ from kubernaut_ray.kube.errors import Conflict, Unavailable
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST, Resource
 from serve_apps.gateway import request
 from serve_apps.gateway.cluster import Cluster
+from serve_apps.gateway.ledger import Ledger
 from serve_apps.gateway.occurrences import Address, Occurrences
 from serve_apps.gateway.owners import Resolution
 from serve_apps.gateway.signal import Signal
@@ -65,7 +66,8 @@ def counting(world: World, told: list[Tally]) -> Occurrences:
     async def flushed(_: Address, tally: Tally) -> None:
         told.append(tally)
 
-    return Occurrences(Cluster(world), NAMESPACE, interval=60, flushed=flushed)
+    cluster = Cluster(world)
+    return Occurrences(cluster, Ledger(cluster, NAMESPACE), NAMESPACE, interval=60, flushed=flushed)
 
 
 async def count(world: World) -> int:

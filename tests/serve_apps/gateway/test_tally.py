@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kubernaut_ray.crds.enums import StormType
 from kubernaut_ray.crds.remediation_request import Storm
-from serve_apps.gateway.tally import MAX_SYMPTOMS, Recorded, Seen, SymptomKey, Tally, record
+from serve_apps.gateway.tally import MAX_MEMBERS, MAX_SYMPTOMS, Recorded, Seen, SymptomKey, Tally, record
 from tests.build import NOW, later
 
 WEB: SymptomKey = ("HighMemory", "shop/pod/web-1")
@@ -23,6 +23,13 @@ def fired(key: SymptomKey = WEB, at: float = 0, count: int = 1) -> Tally:
 
 def over(key: SymptomKey = WEB, at: float = 0) -> Tally:
     return Tally(resolved={key: later(at)}, source="alertmanager")
+
+
+def both(*tallies: Tally) -> Tally:
+    total = Tally()
+    for tally in tallies:
+        total.add(tally)
+    return total
 
 
 def after(*tallies: Tally) -> Recorded:
@@ -42,12 +49,12 @@ def test_the_first_and_the_following() -> None:
 
 def test_over_when_every_symptom_is() -> None:
     """One of two symptoms gone is no resolution; the second makes it one, and a new firing undoes it."""
-    both = (fired(WEB), fired(API))
-    assert after(*both, over(WEB, 10)).resolved is None
-    resolved = after(*both, over(WEB, 10), over(API, 12)).resolved
+    two = (fired(WEB), fired(API))
+    assert after(*two, over(WEB, 10)).resolved is None
+    resolved = after(*two, over(WEB, 10), over(API, 12)).resolved
     assert resolved is not None
     assert (resolved.resolved_at, resolved.source) == (later(12), "alertmanager")
-    again = after(*both, over(WEB, 10), over(API, 12), fired(WEB, 20))
+    again = after(*two, over(WEB, 10), over(API, 12), fired(WEB, 20))
     assert again.resolved is None
     assert again.deduplication is not None
     assert [s.resolved_at for s in again.deduplication.symptoms] == [None, later(12)]
@@ -97,9 +104,7 @@ keys = st.sampled_from([WEB, API, ("Third", "")])
 tallies = st.one_of(
     st.builds(fired, keys, st.integers(0, 60), st.integers(1, 5)),
     st.builds(over, keys, st.integers(0, 60)),
-    st.builds(
-        lambda a, b: a + b, st.builds(fired, keys, st.integers(0, 60)), st.builds(over, keys, st.integers(0, 60))
-    ),
+    st.builds(both, st.builds(fired, keys, st.integers(0, 60)), st.builds(over, keys, st.integers(0, 60))),
 )
 
 
@@ -108,7 +113,7 @@ def test_order_and_grouping_do_not_change_the_counts(folded: list[Tally], random
     """Counts and extremes are the same whichever replica flushes first, and however tallies were summed before."""
     shuffled = data.draw(st.permutations(folded))
     one, other = after(*folded).deduplication, after(*shuffled).deduplication
-    summed = after(sum(folded[1:], folded[0])).deduplication
+    summed = after(both(*folded)).deduplication
     if one is None or other is None or summed is None:
         assert one is other is summed is None
         return
@@ -119,3 +124,45 @@ def test_order_and_grouping_do_not_change_the_counts(folded: list[Tally], random
         assert counts == {(s.signal_name, s.resource): s.occurrence_count for s in one.symptoms}
     assert one.occurrence_count == sum(t.seen.count for t in folded if t.seen)
     assert one.last_seen_at - one.first_seen_at <= timedelta(seconds=60)
+
+
+def folded_in(signal: str, resource: str, target: str = "shop/Deployment/web", at: float = 0) -> Tally:
+    seen = Seen(1, later(at), later(at))
+    return Tally(seen=seen, members={(signal, resource, target): seen})
+
+
+def test_members_are_listed_once_each_with_their_signals() -> None:
+    """A resource that was folded in is one member, whatever number of signals fire on it and however often."""
+    tallies = (
+        folded_in("Down", "pod-1"),
+        folded_in("Slow", "pod-1", at=1),
+        folded_in("Down", "pod-2"),
+        folded_in("Down", "pod-1"),
+    )
+    members = after(*tallies).members
+    assert [(m.resource, m.signals, m.first_seen_at) for m in members] == [
+        ("pod-1", ("Down", "Slow"), NOW),
+        ("pod-2", ("Down",), NOW),
+    ]
+
+
+def test_an_incident_with_members_is_over_when_they_are() -> None:
+    """The last member's resolution resolves the incident; one that fires again undoes it."""
+    open_ = (folded_in("Down", "pod-1"), folded_in("Down", "pod-2"))
+    one_left = after(*open_, over(("Down", "pod-1"), 10))
+    assert (one_left.resolved, one_left.members[0].over) == (None, ("Down",))
+    ended = after(*open_, over(("Down", "pod-1"), 10), over(("Down", "pod-2"), 12))
+    assert ended.resolved is not None
+    again = record(ended, folded_in("Down", "pod-1", at=20))
+    assert (again.resolved, again.members[0].signals, again.members[0].over) == (None, ("Down",), ())
+
+
+def test_an_ended_incident_takes_no_member_in() -> None:
+    """Nobody would look after it."""
+    assert record(Recorded(), folded_in("Down", "pod-1"), admits=False).members == ()
+
+
+def test_members_are_bounded() -> None:
+    """A full incident lists no more, which its gateway sees and opens another."""
+    many = both(*(folded_in("Down", f"pod-{i}") for i in range(MAX_MEMBERS + 3)))
+    assert len(after(many).members) == MAX_MEMBERS

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kubernaut_ray.crds.affected import affected
 from kubernaut_ray.crds.enums import Detection
+from kubernaut_ray.crds.remediation_request import Member
 from kubernaut_ray.crds.shared import DetectedLabels, KubernetesContext, OwnerEntry, RelatedObject, TargetResource
 from serve_apps.holmesgpt.guidance import failure_guidance
 from serve_apps.holmesgpt.prompt import PROCEDURE, build_prompt, correction
@@ -46,6 +48,33 @@ def test_a_storm_is_told_with_its_resources():
 
     assert "pattern storm: 12 signals within 2m" in told
     assert "- shop/pod/a" in told
+
+
+def test_what_was_folded_is_told_and_bounded():
+    """Counts are complete; names are few and short, whatever was folded."""
+    members = [
+        Member(
+            target=f"{'n' * 200}/deployment/w{n:03}",
+            resource=f"shop/pod/w{n}",
+            signals=tuple(f"{'Signal' * 30}{m}" for m in range(20)),
+            first_seen_at=NOW,
+        )
+        for n in range(2000)
+    ]
+    told = text(affected=affected(members), is_storm=True, affected_resources=tuple("r" * 400 for _ in range(1000)))
+
+    assert "2000 resources of 2000 workloads send signals" in told
+    assert "- and 1980 more workloads" in told
+    assert "- and 980 more" in told
+    assert len(told) < 20_000
+
+
+def test_labels_and_annotations_of_the_signal_are_redacted():
+    """Sources put all kinds of things there."""
+    told = text(signal_labels={"password": "two words"}, signal_annotations={"note": "token=abcdef12345"})
+
+    assert "two words" not in told
+    assert "abcdef12345" not in told
 
 
 def test_characteristics_skip_failed_detections():

@@ -102,6 +102,19 @@ async def test_starting_twice_is_starting_once(replicas):
     assert again.state is SessionState.DONE
 
 
+async def test_starting_again_with_more_to_tell_is_the_same_investigation(replicas):
+    """An incident that grew meanwhile (a storm, members) does not cost a second investigation."""
+    work = Work()
+    sessions = replicas(work)
+
+    await sessions.start("s-1", incident())
+    grown = await sessions.start("s-1", incident(is_storm=True, storm_signal_count=900, occurrence_count=7))
+    await until(sessions, "s-1", *ENDED)
+
+    assert work.runs == ["1"]
+    assert not grown.request.is_storm
+
+
 async def test_an_unknown_session_is_none(replicas):
     """There is nothing to look at."""
     assert await replicas(Work()).look("nobody") is None

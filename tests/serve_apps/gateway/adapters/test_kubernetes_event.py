@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubernaut_ray.errors import InvalidInput
+from serve_apps.gateway import fingerprint
 from serve_apps.gateway.adapters.kubernetes_event import KubernetesEvent
 from serve_apps.gateway.signal import Delivery, Ignored, Malformed, Signal
 from tests.build import NOW
@@ -76,6 +77,13 @@ def test_the_newer_api_is_read_too() -> None:
 
     assert isinstance(signal, Signal)
     assert (str(signal.involved), signal.description, signal.firing_time.minute) == ("node/n1", "gone", 57)
+
+
+def test_two_objects_of_an_unknown_kind_are_two() -> None:
+    """Where the kind is not known to the API server, the labels still tell one object from another."""
+    events = [parse(event(involvedObject={"kind": "Widget", "name": name, "namespace": "shop"})) for name in "ab"]
+    identities = {fingerprint.of_nameless(e.name, e.labels) for e in events if isinstance(e, Signal)}
+    assert len(identities) == 2
 
 
 def test_normal_events_ask_for_nothing() -> None:

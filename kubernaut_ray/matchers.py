@@ -1,20 +1,25 @@
 """Alertmanager's matchers: ``severity="critical"``, ``team=~"a|b"``, ``env!=test``, ``name!~"x.*"``, in braces or not.
 
-Parses the ``matchers:`` lists of Alertmanager 0.22 and later (names and values quoted or bare, several in one text separated
-by commas) and the older ``match`` and ``match_re`` maps. A label that is missing counts as empty; expressions match the
-whole value. What does not parse is refused with the place where it stops making sense.
+Notification routes and silences are made of these. Parses the ``matchers:`` lists of Alertmanager 0.22 and later (names and
+values quoted or bare, several in one text separated by commas) and the older ``match`` and ``match_re`` maps. A label that
+is missing counts as empty; expressions match the whole value. They are RE2's, as Alertmanager's are, and take time linear in
+the value: an expression that backtracks could hold up everything else. What does not parse is refused with the place where
+it stops making sense.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import re2
 
 from kubernaut_ray.errors import InvalidInput
 
 Operator = Literal["=", "!=", "=~", "!~"]
+MAX_EXPRESSION = 4096
 
 _NAME = re.compile(r"""[^\s{}!=~,\\"'`]+""")
 _OPERATOR = re.compile(r"=~|!~|!=|=")
@@ -24,14 +29,20 @@ _BARE = re.compile(r'[^,"]*')
 _ESCAPES = {"n": "\n", '"': '"', "\\": "\\"}
 
 
+class Expression(Protocol):
+    """A compiled regular expression; ``fullmatch`` gives ``None`` when it does not match."""
+
+    def fullmatch(self, text: str) -> object: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """One condition on one label. ``pattern`` is compiled for ``=~`` and ``!~``."""
+    """One condition on one label. ``expression`` is compiled for ``=~`` and ``!~``."""
 
     name: str
     operator: Operator
     value: str
-    pattern: re.Pattern[str] | None = None
+    expression: Expression | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, name: str, operator: Operator, value: str) -> Matcher:
@@ -41,21 +52,47 @@ class Matcher:
         if operator in {"=", "!="}:
             return cls(name, operator, value)
         try:
-            return cls(name, operator, value, re.compile(value))
-        except re.error as error:
-            raise InvalidInput(
-                f"matcher {name}{operator}{value!r}: the expression does not compile: {error}"
-            ) from error
+            return cls(name, operator, value, expression(value))
+        except InvalidInput as error:
+            raise InvalidInput(f"matcher {name}{operator}{value!r}: {error}") from error
+
+    @property
+    def narrows(self) -> bool:
+        """Whether it is not met by every label set that lacks the label, as Alertmanager counts: negative ones are not."""
+        match self.operator:
+            case "=":
+                return self.value != ""
+            case "=~":
+                return not self.matches({})
+            case "!=" | "!~":
+                return True
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         have = labels.get(self.name, "")
-        if self.pattern is None:
+        if self.expression is None:
             return (have == self.value) is (self.operator == "=")
-        return (self.pattern.fullmatch(have) is not None) is (self.operator == "=~")
+        return (self.expression.fullmatch(have) is not None) is (self.operator == "=~")
 
     def __str__(self) -> str:
         escaped = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'{self.name}{self.operator}"{escaped}"'
+
+
+def expression(text: str) -> Expression:
+    """Compile an expression in RE2's syntax. Raises ``InvalidInput``."""
+    if len(text) > MAX_EXPRESSION:
+        raise InvalidInput(f"the expression has {len(text)} characters; {MAX_EXPRESSION} are allowed")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        compiled: Expression = re2.compile(text, options)
+    except re2.error as error:
+        (cause,) = error.args
+        told = cause.decode(errors="replace") if isinstance(cause, bytes) else cause
+        raise InvalidInput(f"the expression does not compile: {told}") from error
+    except UnicodeEncodeError as error:
+        raise InvalidInput("the expression is no text: it holds half of a surrogate pair") from error
+    return compiled
 
 
 def parse(text: str) -> tuple[Matcher, ...]:

@@ -1,0 +1,145 @@
+"""Folding: once a signal has opened incidents on so many resources, the next ones join the oldest instead of opening more.
+
+The first requests of a storm are never delayed; from then on the storm costs one investigation, which sees every resource
+that it hit. What counts as a storm is read from the API server, so replicas agree on it and a restart forgets nothing:
+
+- more than so many open requests of one signal name were created within two minutes, or
+- one of them is folding already and is not older than the longest storm.
+
+The one it folds into is the *anchor*. A signal is folded once it is listed in the anchor's ``status.members``; an anchor that
+ended meanwhile lists nobody, and the signal opens an incident of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from kubernaut_ray import clock, names
+from kubernaut_ray.crds.enums import StormType
+from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
+from serve_apps.gateway.cluster import Cluster
+from serve_apps.gateway.storm import PATTERN_WINDOW
+from serve_apps.gateway.tally import SymptomKey
+from serve_apps.gateway.verdict import Known
+
+REMEMBER_SECONDS = 1.0
+MAX_HOMES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``threshold``: so many incidents of one name open on their own. ``longest``: no anchor takes members for longer."""
+
+    enabled: bool
+    threshold: int
+    longest: timedelta
+
+
+def choose(requests: Sequence[Known], symptom: SymptomKey, now: datetime, rules: Rules) -> Known | None:
+    """Return the anchor for a new signal, ``None`` when it opens an incident of its own. ``requests`` share its name. Pure."""
+    oldest_first = sorted((r for r in requests if r.open), key=lambda r: (r.created, r.name))
+    for request in oldest_first:
+        if symptom in request.members:
+            return request
+    takes = [r for r in oldest_first if not r.crowded]
+    for request in takes:
+        if request.members and request.storm == StormType.PATTERN and now - _created(request, now) <= rules.longest:
+            return request
+    recent = [r for r in oldest_first if now - _created(r, now) <= PATTERN_WINDOW]
+    if len(recent) < rules.threshold:
+        return None
+    return next((r for r in recent if not r.crowded), None)
+
+
+def _created(request: Known, now: datetime) -> datetime:
+    try:
+        return clock.parse_rfc3339(request.created)
+    except ValueError:
+        return now
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The anchor that took a fingerprint's signals in."""
+
+    fingerprint: str
+    uid: str
+
+
+class Folding:
+    """Finds anchors, and remembers where fingerprints went; both are confirmed by a fresh read before they count."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        rules: Rules,
+        now: clock.Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._namespace, self._rules, self._now = cluster, namespace, rules, now
+        self._monotonic = monotonic
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._anchors: dict[str, tuple[Known, float]] = {}
+        self._homes: OrderedDict[str, Home] = OrderedDict()
+
+    @property
+    def enabled(self) -> bool:
+        return self._rules.enabled
+
+    @asynccontextmanager
+    async def turn(self, signal_name: str) -> AsyncIterator[None]:
+        """Let new incidents of one name open one after the other, so that each sees those before it."""
+        lock = self._turns.setdefault(signal_name, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and self._turns.get(signal_name) is lock:
+                del self._turns[signal_name]
+
+    async def anchor(self, symptom: SymptomKey) -> Known | None:
+        """Find the request that a new signal is to be folded into. Asked within ``turn``."""
+        name = symptom[0]
+        remembered = self._anchors.get(name)
+        if remembered is not None and self._monotonic() < remembered[1]:
+            return remembered[0]
+        self._anchors.pop(name, None)
+        chosen = choose(await self._named(name), symptom, self._now(), self._rules)
+        if chosen is not None:
+            self._anchors[name] = (chosen, self._monotonic() + REMEMBER_SECONDS)
+        return chosen
+
+    async def holder(self, symptom: SymptomKey) -> Known | None:
+        """Return the open request that lists this signal as a member."""
+        if not self._rules.enabled:
+            return None
+        return next((r for r in await self._named(symptom[0]) if r.open and symptom in r.members), None)
+
+    async def _named(self, name: str) -> list[Known]:
+        labels = f"{names.LABEL_SIGNAL_NAME}={names.label_value(name)}"
+        found = await self._cluster.list(REMEDIATION_REQUEST, self._namespace, labels=labels)
+        return [known for known in map(Known.of, found) if known.signal_name == name]
+
+    def forget(self, signal_name: str) -> None:
+        """The anchor took nobody in: look for another next time."""
+        self._anchors.pop(signal_name, None)
+
+    def home(self, fingerprint: str) -> Home | None:
+        return self._homes.get(fingerprint)
+
+    def moved(self, fingerprint: str, anchor: Known) -> None:
+        """Remember that signals of this fingerprint are listed on the anchor."""
+        self._homes[fingerprint] = Home(anchor.fingerprint, anchor.uid)
+        self._homes.move_to_end(fingerprint)
+        while len(self._homes) > MAX_HOMES:
+            self._homes.popitem(last=False)
+
+    def left(self, fingerprint: str) -> None:
+        self._homes.pop(fingerprint, None)

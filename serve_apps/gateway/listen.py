@@ -1,0 +1,83 @@
+"""A replica's own listening socket: signals reach it without Ray Serve's proxy in between.
+
+All replicas of a machine listen on one port (SO_REUSEPORT) and the kernel spreads connections over them; a replica that dies
+takes its socket with it at once. Ray Serve still hosts, watches and replaces the replicas, and its proxy serves the same app;
+this way costs a third of that one a request, which is what a storm is made of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from kubernaut_ray.errors import Permanent
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 120
+DRAIN_SECONDS = 5
+
+log = structlog.get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: Ray decides about signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
+    """Serve the app on this address while the context lasts. Raises ``Permanent`` when the port belongs to somebody else."""
+    listener = _listener(host, port)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(
+        server.serve(sockets=[listener]), name="gateway-listener", context=contextvars.Context()
+    )
+    try:
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        log.info("gateway.listening", host=host, port=port)
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Permanent(
+            f"gateway.port {port} on {host} cannot be listened on: {error.strerror}; name another", reason="PortTaken"
+        ) from error
+    listener.setblocking(False)
+    return listener

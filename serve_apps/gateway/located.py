@@ -1,0 +1,95 @@
+"""A signal with what it is about: its target, its fingerprint, and whether it is a member of something larger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from kubernaut_ray.crds.enums import AdmissionReason, SignalOutcome
+from serve_apps.gateway import fingerprint as fingerprints
+from serve_apps.gateway.outcome import Outcome
+from serve_apps.gateway.owners import Resolution
+from serve_apps.gateway.signal import Signal
+from serve_apps.gateway.tally import MAX_RESOURCE, MemberKey, SymptomKey
+from serve_apps.gateway.verdict import Known
+
+
+@dataclass(slots=True)
+class Located:
+    signal: Signal
+    resolution: Resolution
+    fingerprint: str
+    resource: str
+    """What the signal named, as text."""
+    symptom: SymptomKey
+    member: MemberKey | None
+    """Set when the incident is that of a node which was lost under the signal's own target."""
+    place: int = 0
+    """Its position in the payload."""
+    label: tuple[str, str, str] = ("", "", "")
+    """Type, severity and name of the signal, as metrics count it."""
+    answer: bytes = field(default=b"", repr=False)
+    """The outcome of one more occurrence, rendered; ``answer_for`` says of which request."""
+    answer_for: str = ""
+
+    @classmethod
+    def of(cls, signal: Signal, resolution: Resolution) -> Located:
+        if resolution.identified:
+            fingerprint = fingerprints.of_target(resolution.target)
+        else:
+            fingerprint = fingerprints.of_nameless(signal.name, signal.labels)
+        resource = str(resolution.signal_resource or resolution.target)[:MAX_RESOURCE]
+        workload = resolution.workload
+        return cls(
+            signal,
+            resolution,
+            fingerprint,
+            resource,
+            (signal.name, resource),
+            None if workload is None else (signal.name, resource, str(workload)[:MAX_RESOURCE]),
+            label=(signal.type, signal.severity, signal.name),
+        )
+
+    @property
+    def as_member(self) -> MemberKey:
+        """How it is listed on an incident that it is folded into."""
+        return self.member or (*self.symptom, str(self.resolution.target)[:MAX_RESOURCE])
+
+    def at(self, place: int, signal: Signal) -> Located:
+        """Return the same finding for another signal like it."""
+        return replace(self, place=place, signal=signal, label=(signal.type, signal.severity, signal.name))
+
+    def alone(self) -> Located:
+        """Return it as an incident of its own target, when the larger one takes nobody in any more."""
+        workload = self.resolution.workload
+        if workload is None:
+            return self
+        itself = self.resolution.signal_resource
+        resolution = replace(
+            self.resolution, target=workload, signal_resource=None if itself == workload else itself, workload=None
+        )
+        return Located.of(self.signal, resolution).at(self.place, self.signal)
+
+    def on_record(self, known: Known) -> bool:
+        """Tell whether the request says already that this signal fires."""
+        return self.symptom in known.members or (self.member is None and known.knows(self.symptom))
+
+    def outcome(
+        self,
+        status: SignalOutcome,
+        reason: AdmissionReason,
+        message: str,
+        *,
+        remediation: str = "",
+        namespace: str = "",
+    ) -> Outcome:
+        return Outcome(
+            status=status,
+            reason=reason,
+            message=message,
+            signal=self.signal.name,
+            fingerprint=self.fingerprint,
+            remediation=remediation,
+            namespace=namespace if remediation else "",
+            target=str(self.resolution.target),
+            note=self.resolution.note,
+        )

@@ -1,0 +1,1 @@
+"""Silences: what people do not want to be acted on for a while, after Alertmanager's model."""
