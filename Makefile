@@ -50,7 +50,7 @@ $(STAMP)/dev: $(STAMP)/venv pyproject.toml
 	@touch $@ $(STAMP)/run
 
 # The real servers that the tests talk to, and kubectl where there is none.
-SERVERS := prometheus prometheus-alertmanager docker-registry chromium
+SERVERS := prometheus prometheus-alertmanager docker-registry chromium wrk
 $(STAMP)/servers: $(STAMP)/venv
 	@missing=; \
 	for p in $(SERVERS); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \

@@ -6,14 +6,13 @@ investigation always does all three.
 
 from __future__ import annotations
 
-from typing import Any
-
 from kubernaut_ray.contracts.investigation import (
     FailedExecution,
     IncidentRequest,
     PreviousAttempt,
     RootCause,
     SelectedWorkflowAnswer,
+    storm_fields,
 )
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, SignalContext
 from kubernaut_ray.crds.enums import Criticality, Environment, Priority
@@ -59,7 +58,8 @@ def build_request(analysis: AIAnalysis, *, cluster_name: str) -> IncidentRequest
         signal_annotations=signal.annotations,
         enrichment=signal.kubernetes_context,
         previous_executions=tuple(map(_attempt, spec.previous_executions)) if spec.is_recovery_attempt else (),
-        **_storm(signal),
+        affected=signal.affected,
+        **storm_fields(signal.storm),
     )
 
 
@@ -79,19 +79,6 @@ def _business(signal: SignalContext) -> str:
     named = (("unit", business.business_unit), ("owner", business.service_owner))
     parts = [f"{what} {value}" for what, value in named if value]
     return ", ".join((*parts, f"criticality {business.criticality}", f"SLA {business.sla_requirement}"))
-
-
-def _storm(signal: SignalContext) -> dict[str, Any]:
-    storm = signal.storm
-    if storm is None:
-        return {}
-    return {
-        "is_storm": True,
-        "storm_type": storm.storm_type.value,
-        "storm_signal_count": storm.alert_count,
-        "storm_window": storm.window,
-        "affected_resources": storm.affected_resources,
-    }
 
 
 def _attempt(execution: PreviousExecution) -> PreviousAttempt:

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from kubernaut_ray import clock, names
+from actors.remediation.facts import BLOCKED_CONDITION
+from kubernaut_ray import clock, conditions, names
 from kubernaut_ray.crds.enums import BlockReason, FailurePhase, Outcome, SkipReason, WorkflowExecutionPhase
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.settings import OrchestratorSettings
+
+_WHY_LIMIT = 1024
 
 
 class Stage(StrEnum):
@@ -35,6 +38,9 @@ class Facts:
     siblings: tuple[RemediationRequest, ...] = ()
     executions: tuple[WorkflowExecution, ...] = ()
     managed: bool = True
+    """What the scope label says of the target."""
+    scope_problem: str = ""
+    """Why the scope label could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +94,26 @@ def _unmanaged(q: _Question) -> Verdict | None:
     if q.facts.managed:
         return None
     target = q.request.spec.target_resource
-    return Block(
-        BlockReason.UNMANAGED_RESOURCE,
-        f"{target} is not managed: label it or its namespace {names.LABEL_MANAGED}=true to let kubernaut act on it",
-    )
+    if q.facts.scope_problem:
+        why = f"nobody can tell whether {target} is managed, so it is not touched: {q.facts.scope_problem}"
+    else:
+        where = "it or its namespace" if target.namespace else "it"
+        why = f"{target} is not managed: label {where} {names.LABEL_MANAGED}=true to let kubernaut act on it"
+    return Block(BlockReason.UNMANAGED_RESOURCE, why[:_WHY_LIMIT], until=q.now + _scope_pause(q))
+
+
+def _scope_pause(q: _Question) -> timedelta:
+    """Return 5 s, 10 s, 20 s … at most 5 min, ± 10 %, until the scope is looked up again.
+
+    Pauses that double add up to the time blocked so far plus the first one, so no counter is needed and no event that comes
+    in between shortens them.
+    """
+    status = q.request.status
+    blocked = conditions.find(status.conditions, BLOCKED_CONDITION)
+    same = status.overall_phase is Phase.BLOCKED and status.block_reason is BlockReason.UNMANAGED_RESOURCE
+    waited = (q.now - blocked.last_transition_time).total_seconds() if same and blocked else 0.0
+    seconds = min(q.settings.scope_backoff_base + max(waited, 0.0), q.settings.scope_backoff_max)
+    return timedelta(seconds=seconds * (1 + _jitter(f"{q.request.uid} {waited:.0f}")))
 
 
 def _consecutive_failures(q: _Question) -> Verdict | None:
@@ -234,8 +256,12 @@ def backoff(failures: int, key: str, settings: OrchestratorSettings) -> timedelt
     """Return ``min(base × 2^(n-1), max)`` ± 10 %; the jitter depends on ``key`` only, so asking twice gives one answer."""
     exponent = min(max(failures - 1, 0), settings.backoff_max_exponent)
     seconds = min(settings.backoff_base * 2**exponent, settings.backoff_max)
-    jitter = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") / 2**32 * 0.2 - 0.1
-    return timedelta(seconds=seconds * (1 + jitter))
+    return timedelta(seconds=seconds * (1 + _jitter(key)))
+
+
+def _jitter(key: str) -> float:
+    """Return a share between -0.1 and 0.1 that depends on ``key`` only."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") / 2**32 * 0.2 - 0.1
 
 
 def _history(siblings: Sequence[RemediationRequest]) -> Iterator[tuple[_Past, RemediationRequest]]:

@@ -13,6 +13,7 @@ from actors.remediation import timeouts
 from actors.remediation.summary import Message
 from kubernaut_ray import clock, names
 from kubernaut_ray.control.decision import Create
+from kubernaut_ray.crds.affected import affected
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, AIAnalysisSpec, AnalysisRequest, AnalysisTimeouts, SignalContext
 from kubernaut_ray.crds.base import CustomResource, LocalReference, ObjectMeta, ObjectReference, OwnerReference
 from kubernaut_ray.crds.enums import (
@@ -119,6 +120,7 @@ def signal_context(request: RemediationRequest, processing: SignalProcessingStat
         last_seen_at=seen.last_seen_at if seen else None,
         occurrence_count=seen.occurrence_count if seen else 1,
         storm=request.status.storm,
+        affected=affected(request.status.members),
         kubernetes_context=processing.kubernetes_context or KubernetesContext(degraded_mode=True),
     )
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from actors.remediation.blocking import Facts
 from actors.remediation.recovery import Finished
+from actors.remediation.scope import InScope, look_up
 from kubernaut_ray import conditions, names
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
@@ -27,7 +28,6 @@ from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalR
 from kubernaut_ray.crds.remediation_request import RemediationRequest, RemediationRequestStatus
 from kubernaut_ray.crds.signal_processing import SignalProcessing
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
-from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import NotFound
@@ -153,38 +153,25 @@ class Reader:
         return tuple(s for s in _readable(RemediationRequest, listed.items) if s.uid != request.uid)
 
     async def _routing(self, request: RemediationRequest) -> Facts:
-        siblings, executions, managed = await asyncio.gather(
+        siblings, executions, found = await asyncio.gather(
             self._siblings(request),
             self._client.list(
                 resources.WORKFLOW_EXECUTION,
                 request.namespace,
                 fields=f"spec.targetResource={request.spec.target_resource}",
             ),
-            self._managed(request),
+            self._scope(request),
         )
-        return Facts(siblings, _readable(WorkflowExecution, executions.items), managed)
+        return Facts(
+            siblings, _readable(WorkflowExecution, executions.items), found.managed, scope_problem=found.problem
+        )
 
-    async def _managed(self, request: RemediationRequest) -> bool:
-        """Does the scope label let us act? The object's own label wins over its namespace's; a failed look-up is a no."""
-        scope = self._settings.gateway.scope
-        if scope == "all":
-            return True
+    async def _scope(self, request: RemediationRequest) -> InScope:
         target = request.spec.target_resource
-        resource = resources.BY_KIND.get(target.kind)
-        try:
-            if resource is None:
-                found = await self._client.discover()
-                resource = next((r for r in found if r.kind == target.kind), None)
-            objects = [await self._client.get(resource, target.name, target.namespace or None)] if resource else []
-            if target.namespace:
-                objects.append(await self._client.get(resources.NAMESPACE, target.namespace))
-        except KubernautError as error:
-            _log.warning("scope.unknown", remediation=request.name, target=str(target), error=str(error))
-            return False
-        for obj in objects:
-            if label := obj["metadata"].get("labels", {}).get(names.LABEL_MANAGED):
-                return bool(label == "true")
-        return scope == "opt-out"
+        found = await look_up(self._client, self._settings.gateway.scope, target)
+        if found.problem:
+            _log.warning("scope.unknown", remediation=request.name, target=str(target), error=found.problem)
+        return found
 
     async def _finished(self, namespace: str) -> tuple[Finished, ...]:
         listed = await self._client.list(resources.WORKFLOW_EXECUTION, namespace)

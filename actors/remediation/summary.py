@@ -12,6 +12,7 @@ from datetime import datetime
 
 from actors.remediation.observe import Observed
 from kubernaut_ray import clock
+from kubernaut_ray.crds.affected import AffectedWorkload, affected
 from kubernaut_ray.crds.enums import NotificationPriority, Priority
 from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.crds.shared import FailureDetails, SelectedWorkflow
@@ -19,6 +20,8 @@ from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 
 SUBJECT_LIMIT = 200
 BODY_LIMIT = 32_000
+MAX_WORKLOADS = 10
+"""Of what an incident took with it, how many workloads are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +264,17 @@ def _broke(seen: Observed) -> list[str]:
     if seen.request.status.storm is not None:
         storm = seen.request.status.storm
         lines.append(f"Part of a {storm.storm_type} storm: {storm.alert_count} signals within {storm.window}.")
+    if (took := affected(seen.request.status.members)) is not None:
+        lines.append(f"It took **{took}** with it:")
+        lines += [f"- {_hit(workload)}" for workload in took.workloads[:MAX_WORKLOADS]]
+        if (more := took.workload_count - MAX_WORKLOADS) > 0:
+            lines.append(f"- and {more} more workloads")
     return [*lines, spec.description] if spec.description else lines
+
+
+def _hit(workload: AffectedWorkload) -> str:
+    signals = f": {', '.join(workload.signals)}" if workload.signals else ""
+    return f"{workload.target}, {workload.resources} resource{'' if workload.resources == 1 else 's'}{signals}"
 
 
 def _why(seen: Observed) -> list[str]:

@@ -8,7 +8,7 @@ of our words becomes the safe word, and is told as a ``flaw``; whoever decides m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -47,6 +47,7 @@ MAX_VALUES = 5
 MAX_KEY = 63
 MAX_VALUE = 100
 RESERVED = ("kubernaut.ai/", "system/")
+_SHOWN = 5
 _ENVIRONMENT_LABEL = "kubernaut.ai/environment"
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -71,12 +72,15 @@ class Classification:
     custom_labels: Mapping[str, tuple[str, ...]]
     policy_hash: str
     flaws: tuple[Flaw, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is worth knowing although the policies answered: newer ones are not in force, labels were dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Categorization:
     business: BusinessClassification
     flaws: tuple[str, ...] = ()
+    policy_hash: str = ""
 
 
 class Classifier:
@@ -93,6 +97,7 @@ class Classifier:
         severity = await asked.word(_SEVERITY, subject, limits.priority_policy_timeout, Severity, Severity.UNKNOWN)
         judged = {**subject, "environment": environment.value, "severity": severity.value}
         priority, priority_source, policy_name = await asked.priority(judged, severity, limits.priority_policy_timeout)
+        custom_labels = await asked.labels(judged, limits.labels_policy_timeout)
         return Classification(
             environment=environment,
             environment_source=source,
@@ -100,17 +105,19 @@ class Classifier:
             priority=priority,
             priority_source=priority_source,
             policy_name=policy_name,
-            custom_labels=await asked.labels(judged, limits.labels_policy_timeout),
+            custom_labels=custom_labels,
             policy_hash=asked.hash,
             flaws=tuple(asked.flaws),
+            notes=tuple(asked.notes),
         )
 
     async def categorize(
         self, spec: SignalProcessingSpec, context: KubernetesContext, environment: str, severity: str
     ) -> Categorization:
         subject = {**policy_input(spec, context), "environment": environment, "severity": severity}
-        answer = await self._engine.evaluate(_BUSINESS, subject, timeout=self._settings.business_policy_timeout)
-        return business(answer)
+        asked = _Questions(self._engine, await self._engine.current())
+        answer = await asked.ask(_BUSINESS, subject, self._settings.business_policy_timeout)
+        return replace(business(answer), policy_hash=asked.hash)
 
 
 def policy_input(spec: SignalProcessingSpec, context: KubernetesContext) -> dict[str, Any]:
@@ -189,6 +196,25 @@ def bounded_labels(value: Any) -> dict[str, tuple[str, ...]]:
     return kept
 
 
+def dropped_labels(value: Any, kept: Mapping[str, tuple[str, ...]]) -> str:
+    """Say what ``bounded_labels`` left out of a policy's labels; empty when nothing was."""
+    if not isinstance(value, dict):
+        return f"{str(value)[:100]!r} is not an object of name → list of texts"
+    lost = sorted(str(key)[:MAX_KEY] for key, given in value.items() if _lost(given, kept.get(key)))
+    if not lost:
+        return ""
+    shown = ", ".join(lost[:_SHOWN]) + (" …" if len(lost) > _SHOWN else "")
+    return (
+        f"dropped or shortened: {shown}; kept are {MAX_KEYS} names of up to {MAX_KEY} characters that do not begin with "
+        f"{' or '.join(RESERVED)}, each with {MAX_VALUES} texts of up to {MAX_VALUE}"
+    )
+
+
+def _lost(given: Any, kept: tuple[str, ...] | None) -> bool:
+    wanted = given if isinstance(given, list) else [given]
+    return bool(wanted) and list(kept or ()) != wanted
+
+
 class _Questions:
     """The questions of one signal to one version of the policies."""
 
@@ -196,6 +222,11 @@ class _Questions:
         self._engine, self._version = engine, version
         self.hash = version.hash if version else ""
         self.flaws: list[Flaw] = []
+        self.notes: list[str] = []
+        if version and engine.problem:
+            self.notes.append(
+                f"decided by the last good policies, because the present ones are refused: {engine.problem}"
+            )
 
     async def ask(self, entrypoint: str, subject: Mapping[str, Any], timeout: float) -> Evaluation:
         if self._version is None:
@@ -240,7 +271,12 @@ class _Questions:
         answer = await self.ask(_LABELS, subject, timeout)
         if isinstance(answer, PolicyError):
             self._flaw(_LABELS, answer)
-        return bounded_labels(answer.value) if isinstance(answer, Verdict) else {}
+        if not isinstance(answer, Verdict):
+            return {}
+        kept = bounded_labels(answer.value)
+        if dropped := dropped_labels(answer.value, kept):
+            self.notes.append(f"{_LABELS}: {dropped}")
+        return kept
 
     def _flaw(
         self,

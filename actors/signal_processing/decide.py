@@ -134,7 +134,7 @@ class _Step:
     def classified(self, found: Classification) -> Next:
         status, now = self.processing.status, self.now
         reason = found.flaws[0].reason if found.flaws else ClassificationReason.SUCCEEDED
-        message = "; ".join(flaw.message for flaw in found.flaws)
+        message = "; ".join((*(flaw.message for flaw in found.flaws), *found.notes))
         context = status.kubernetes_context
         changes = {
             "severity": found.severity,
@@ -159,6 +159,7 @@ class _Step:
             policy_name=found.policy_name,
             policy_hash=found.policy_hash,
             flaws=[flaw.message for flaw in found.flaws],
+            notes=list(found.notes),
         )
         return self.move(Phase.CATEGORIZING, reason, changes, fact)
 
@@ -180,7 +181,10 @@ class _Step:
             "completion_time": self.now,
         }
         categorized = self._fact(
-            "signalprocessing.business.classified", **business.model_dump(mode="json"), flaws=list(found.flaws)
+            "signalprocessing.business.classified",
+            **business.model_dump(mode="json"),
+            policy_hash=found.policy_hash,
+            flaws=list(found.flaws),
         )
         environment, priority = status.environment_classification, status.priority_assignment
         processed = self._fact(

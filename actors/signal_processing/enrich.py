@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from actors.signal_processing import facts
 from actors.signal_processing.detect import detect, scales, selects
 from actors.signal_processing.events import recent
-from actors.signal_processing.reads import PAGE, Denied, Owner, Reads
+from actors.signal_processing.reads import PAGE, Gaps, Owner, Reads
 from kubernaut_ray.crds.enums import EnrichmentReason as Reason
 from kubernaut_ray.crds.enums import TargetType
 from kubernaut_ray.crds.shared import DetectedLabels, KubernetesContext, OwnerEntry, RelatedObject, TargetResource
@@ -66,7 +66,7 @@ class _Scene:
     pod: Object | None = None
     chain: list[Owner] = field(default_factory=list)
     around: dict[str, Object] = field(default_factory=dict)
-    denied: Denied = field(default_factory=list)
+    gaps: Gaps = field(default_factory=Gaps)
 
     @property
     def home(self) -> str:
@@ -115,14 +115,14 @@ class Enricher:
     async def _read(self, scene: _Scene) -> Enriched:
         reads, target, source = self._reads, scene.target_ref, scene.source_ref
         scene.namespace, scene.target, named = await asyncio.gather(
-            reads.get(resources.NAMESPACE, scene.home, None, scene.denied) if scene.home else _nothing(),
-            reads.object(target, scene.denied),
-            reads.object(source, scene.denied),
+            reads.get(resources.NAMESPACE, scene.home, None, scene.gaps) if scene.home else _nothing(),
+            reads.object(target, scene.gaps),
+            reads.object(source, scene.gaps),
         )
         if scene.target is not None:
             scene.around[target.kind] = scene.target
         anchor = scene.target if named is None else named
-        scene.chain = await reads.owners(anchor, scene.denied)
+        scene.chain = await reads.owners(anchor, scene.gaps)
         _add(scene, scene.chain)
         if source is not None and named is not None:
             scene.around.setdefault(source.kind, named)
@@ -146,11 +146,11 @@ class Enricher:
         selector = _selector(base)
         if not selector or base is None or base.get("kind") not in _SELECTING:
             return None
-        pods = await self._reads.list(resources.POD, scene.home, labels=selector, limit=PAGE)
+        pods = await self._reads.list(resources.POD, scene.home, scene.gaps, labels=selector, limit=PAGE)
         pod = facts.worst_pod(pods or ())
         if pod is not None:
             scene.around["Pod"] = pod
-            _add(scene, await self._reads.owners(pod, scene.denied))
+            _add(scene, await self._reads.owners(pod, scene.gaps))
         return pod
 
     async def _scaled(self, scene: _Scene, autoscaler: Object) -> Object | None:
@@ -161,7 +161,7 @@ class Enricher:
             name=wanted.get("name", ""),
             namespace=scene.home,
         )
-        workload = await self._reads.object(ref, scene.denied)
+        workload = await self._reads.object(ref, scene.gaps)
         if workload is not None:
             scene.around.setdefault(ref.kind, workload)
         return workload
@@ -175,14 +175,14 @@ class Enricher:
             (kind, scene.around[kind]["metadata"]["name"]) for kind in ("Pod", "ReplicaSet") if kind in scene.around
         ]
         found, replica_sets, budgets, autoscalers, isolations, events = await asyncio.gather(
-            reads.get(resources.NODE, node, None, scene.denied) if node else _nothing(),
-            reads.list(resources.REPLICA_SET, home, labels=_selector(scene.around.get("Deployment")))
+            reads.get(resources.NODE, node, None, scene.gaps) if node else _nothing(),
+            reads.list(resources.REPLICA_SET, home, scene.gaps, labels=_selector(scene.around.get("Deployment")))
             if "Deployment" in scene.around
             else _none_there(),
-            reads.list(resources.PDB, home) if home else _none_there(),
-            reads.list(resources.HPA, home) if home else _none_there(),
-            reads.list(resources.NETWORK_POLICY, home) if home else _none_there(),
-            reads.events(home, dict.fromkeys(about)),
+            reads.list(resources.PDB, home, scene.gaps) if home else _none_there(),
+            reads.list(resources.HPA, home, scene.gaps) if home else _none_there(),
+            reads.list(resources.NETWORK_POLICY, home, scene.gaps) if home else _none_there(),
+            reads.events(home, dict.fromkeys(about), scene.gaps),
         )
         if found is not None:
             scene.around.setdefault("Node", found)
@@ -258,14 +258,16 @@ def _other(scene: _Scene, side: _Side) -> tuple[str, Object] | None:
 
 
 def _verdict(context: KubernetesContext, scene: _Scene) -> Enriched:
-    if scene.denied:
-        denied = ", ".join(dict.fromkeys(scene.denied))
-        return Enriched(
-            context, Reason.RBAC_DENIED, f"not allowed: {denied}; grant it to the platform's ServiceAccount"
+    failed = "; ".join(dict.fromkeys(scene.gaps.failed))
+    if scene.gaps.denied:
+        denied = (
+            f"not allowed: {', '.join(dict.fromkeys(scene.gaps.denied))}; grant it to the platform's ServiceAccount"
         )
+        return Enriched(context, Reason.RBAC_DENIED, "; ".join(part for part in (denied, failed) if part))
     if context.degraded_mode:
-        return Enriched(context, Reason.DEGRADED_MODE, f"{scene.target_ref} was not found; going on with what is known")
-    return Enriched(context, Reason.ENRICHMENT_SUCCEEDED)
+        gone = f"{scene.target_ref} was not found; going on with what is known"
+        return Enriched(context, Reason.DEGRADED_MODE, "; ".join(part for part in (gone, failed) if part))
+    return Enriched(context, Reason.ENRICHMENT_SUCCEEDED, failed and f"gone without: {failed}")
 
 
 def _selector(obj: Object | None) -> str:

@@ -1,13 +1,15 @@
 """Reads for enrichment: a bounded number at a time, from the source of truth, with a meaning for every refusal.
 
-NotFound is ``None``; Forbidden is ``None`` and remembered in the ``Denied`` list of that enrichment; a side query that
-fails for any reason is ``None``. Passing faults of the other reads are raised.
+NotFound is ``None``. Forbidden is ``None`` and remembered in the ``Gaps`` of that enrichment, and so is any fault of a side
+query and of the look upwards, which returns the chain as far as it came. Passing faults of the other reads are raised.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from kubernaut_ray.crds.shared import OwnerEntry, TargetResource
 from kubernaut_ray.errors import Retryable
@@ -21,40 +23,55 @@ CONCURRENT_READS = 16
 PAGE = 200
 """Objects that one list looks at."""
 
-Denied = list[str]
-"""What the API server refused, such as ``get nodes``."""
+DISCOVERY_SECONDS = 30.0
+"""How long a kind that discovery did not list stays unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What one enrichment could not read."""
+
+    denied: list[str] = field(default_factory=list)
+    """What the API server refused for want of a right, such as ``get nodes``."""
+    failed: list[str] = field(default_factory=list)
+    """What failed otherwise and was gone without, with the reason."""
+
+
 Owner = tuple[OwnerEntry, Object | None]
 """A link of an owner chain; the object is ``None`` when it could not be read."""
 
 
 class Reads:
-    """One per controller. It keeps the API's discovery and nothing else."""
+    """One per controller, so that the bound holds over all its objects. It keeps the API's discovery and nothing else."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._turns = asyncio.Semaphore(CONCURRENT_READS)
+        self._monotonic = monotonic
+        self._discovering = asyncio.Lock()
         self._discovered: Mapping[tuple[str, str], Resource] = {}
+        self._discover_after = float("-inf")
 
-    async def get(self, resource: Resource, name: str, namespace: str | None, denied: Denied) -> Object | None:
+    async def get(self, resource: Resource, name: str, namespace: str | None, gaps: Gaps) -> Object | None:
         try:
             async with self._turns:
                 return await self._client.get(resource, name, namespace)
         except NotFound:
             return None
         except Forbidden:
-            denied.append(f"get {resource.plural}")
+            gaps.denied.append(f"get {resource.plural}")
             return None
 
-    async def object(self, ref: TargetResource | None, denied: Denied) -> Object | None:
+    async def object(self, ref: TargetResource | None, gaps: Gaps) -> Object | None:
         """Read what a reference names. A kind that the API does not know is not found."""
         if ref is None or not ref.name:
             return None
-        resource = await self.resource(ref.api_version, ref.kind)
+        resource = await self.resource(ref.api_version, ref.kind, gaps)
         if resource is None:
             return None
-        return await self.get(resource, ref.name, (ref.namespace or None) if resource.namespaced else None, denied)
+        return await self.get(resource, ref.name, (ref.namespace or None) if resource.namespaced else None, gaps)
 
-    async def owners(self, start: Object | None, denied: Denied) -> list[Owner]:
+    async def owners(self, start: Object | None, gaps: Gaps) -> list[Owner]:
         """Follow controller references, nearest first. An owner that cannot be read ends the chain with its name."""
         chain: list[Owner] = []
         current = start
@@ -63,39 +80,55 @@ class Reads:
             owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), None)
             if owner is None:
                 break
-            api_version, kind = str(owner.get("apiVersion", "")), str(owner["kind"])
-            resource = await self.resource(api_version, kind)
-            namespaced = resource is None or resource.namespaced
-            ref = TargetResource(
-                api_version=api_version,
-                kind=kind,
-                name=owner["name"],
-                namespace=metadata.get("namespace", "") if namespaced else "",
-            )
-            current = await self.object(ref, denied)
-            chain.append(
-                (OwnerEntry(kind=kind, name=ref.name, namespace=ref.namespace, api_version=api_version), current)
-            )
+            entry, current = await self._owner(owner, metadata.get("namespace", ""), gaps)
+            chain.append((entry, current))
         return chain
 
+    async def _owner(self, owner: Mapping[str, str], home: str, gaps: Gaps) -> Owner:
+        ref = TargetResource(
+            api_version=str(owner.get("apiVersion", "")), kind=str(owner["kind"]), name=owner["name"], namespace=home
+        )
+        found = None
+        try:
+            resource = await self.resource(ref.api_version, ref.kind, gaps)
+            if resource is not None:
+                ref = ref.replace(namespace=home if resource.namespaced else "")
+                found = await self.get(resource, ref.name, ref.namespace or None, gaps)
+        except (ApiError, Retryable) as error:
+            gaps.failed.append(f"the owner {ref}: {error}")
+        entry = OwnerEntry(kind=ref.kind, name=ref.name, namespace=ref.namespace, api_version=ref.api_version)
+        return entry, found
+
     async def list(
-        self, resource: Resource, namespace: str, *, labels: str = "", fields: str = "", limit: int | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        gaps: Gaps,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int | None = None,
     ) -> Sequence[Object] | None:
         """List, or ``None`` when that failed: a side query never fails the enrichment."""
         try:
             async with self._turns:
                 page = await self._client.list(resource, namespace or None, labels=labels, fields=fields, limit=limit)
-        except (ApiError, Retryable):
+        except Forbidden:
+            gaps.denied.append(f"list {resource.plural}")
+            return None
+        except (ApiError, Retryable) as error:
+            gaps.failed.append(f"list {resource.plural}: {error}")
             return None
         return page.items
 
-    async def events(self, namespace: str, about: Iterable[tuple[str, str]]) -> Sequence[Object]:
+    async def events(self, namespace: str, about: Iterable[tuple[str, str]], gaps: Gaps) -> Sequence[Object]:
         """Return the events about these objects (kind, name); none where they cannot be read."""
         found = await asyncio.gather(
             *(
                 self.list(
                     resources.EVENT,
                     namespace,
+                    gaps,
                     fields=f"involvedObject.kind={kind},involvedObject.name={name}",
                     limit=PAGE,
                 )
@@ -104,14 +137,23 @@ class Reads:
         )
         return [event for each in found for event in each or ()]
 
-    async def resource(self, api_version: str, kind: str) -> Resource | None:
+    async def resource(self, api_version: str, kind: str, gaps: Gaps) -> Resource | None:
         """Return the REST resource of a kind, through discovery when it is not one of the well-known ones."""
         known = resources.BY_KIND.get(kind)
         if known is not None and api_version in ("", known.api_version):
             return known
-        if (api_version, kind) not in self._discovered:
+        async with self._discovering:
+            if (api_version, kind) not in self._discovered and self._monotonic() >= self._discover_after:
+                await self._discover(gaps)
+        return self._discovered.get((api_version, kind))
+
+    async def _discover(self, gaps: Gaps) -> None:
+        try:
             async with self._turns:
                 listed = await self._client.discover()
-            found = {(resource.api_version, resource.kind): resource for resource in reversed(listed)}
-            self._discovered = {**{("", resource.kind): resource for resource in reversed(listed)}, **found}
-        return self._discovered.get((api_version, kind))
+        except Forbidden:
+            gaps.denied.append("discover the API's kinds")
+            return
+        found = {(resource.api_version, resource.kind): resource for resource in reversed(listed)}
+        self._discovered = {**{("", resource.kind): resource for resource in reversed(listed)}, **found}
+        self._discover_after = self._monotonic() + DISCOVERY_SECONDS

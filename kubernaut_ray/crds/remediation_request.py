@@ -107,7 +107,8 @@ class Storm(Model):
 
 class Member(Model):
     """One resource whose signals were folded into this incident instead of opening one of their own: what a lost node or a
-    storm took with it."""
+    storm took with it.
+    """
 
     target: ShortText
     """The top of its owners, which would have been the target of an incident of its own."""

@@ -28,6 +28,8 @@ _FUNCTION = re.compile(r"^\s*(?:default\s+)?([a-z_]\w*)\(", re.MULTILINE)
 _IMPORT = re.compile(r"^\s*import\s+(?:[\w.]+\.)?(\w+)(?:\s+as\s+(\w+))?", re.MULTILINE)
 _KEYWORDS = frozenset({"if", "in", "not", "some", "every", "else", "with", "as", "default", "contains"})
 _CONFLICT = "must not produce multiple outputs"
+MAX_OUTPUT = 65_536
+"""Characters of one answer as JSON; more is a fault, because answers go into statuses and audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,10 @@ class Compiled:
         if not output.ok():
             root = output.node()
             return _fault(entrypoint, " ".join(root.at(index).json() for index in range(len(root))))
+        if (size := len(str(output))) > MAX_OUTPUT:
+            return PolicyError(
+                PolicyFault.OUTPUT_TOO_LARGE, f"{entrypoint}: an answer of {size} characters; at most {MAX_OUTPUT}"
+            )
         values: list[Any] = output.results[0].expressions if output.results else []
         return Verdict(values[0]) if values else Undefined()
 

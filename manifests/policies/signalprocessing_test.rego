@@ -89,3 +89,30 @@ test_without_labels_business_has_defaults if {
 test_team_cost_center_and_region_become_labels if {
 	labels.labels == {"team": ["a"], "region": ["eu"]} with input.namespace as {"name": "x", "labels": {"kubernaut.ai/team": "a", "kubernaut.ai/region": "eu", "other": "b"}}
 }
+
+test_the_matrix_of_severity_and_environment if {
+	priority.result.priority == "P1" with input.severity as "critical" with input.environment as "staging"
+	priority.result.priority == "P2" with input.severity as "critical" with input.environment as "development"
+	priority.result.priority == "P2" with input.severity as "critical" with input.environment as "test"
+	priority.result.priority == "P1" with input.severity as "warning" with input.environment as "production"
+	priority.result.priority == "P2" with input.severity as "warning" with input.environment as "staging"
+	priority.result.priority == "P3" with input.severity as "warning" with input.environment as "test"
+	priority.result.priority == "P2" with input.severity as "info" with input.environment as "production"
+	priority.result.priority == "P3" with input.severity as "info" with input.environment as "staging"
+}
+
+test_a_high_tier_raises_a_critical_signal_to_p1 if {
+	priority.result == {"priority": "P1", "policy_name": "critical-tier-high"} with input.severity as "critical" with input.environment as "test" with input.namespace as {"labels": {"kubernaut.ai/tier": "high"}}
+}
+
+test_critical_production_wins_over_a_lower_tier if {
+	priority.result.policy_name == "critical-production" with input.severity as "critical" with input.environment as "production" with input.namespace as {"labels": {"kubernaut.ai/tier": "high"}}
+}
+
+test_business_is_read_field_by_field if {
+	business.result == {"business_unit": "payments", "service_owner": "amy", "criticality": "high", "sla": "bronze"} with input.namespace as {"name": "checkout", "labels": {"kubernaut.ai/service-owner": "amy", "kubernaut.ai/sla-tier": "bogus"}}
+}
+
+test_a_criticality_that_is_none_keeps_the_default if {
+	business.result.criticality == "medium" with input.namespace as {"name": "x", "labels": {"kubernaut.ai/criticality": "enormous"}}
+}

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from kubernaut_ray import clock
 from kubernaut_ray.contracts.audit import Timeline
+from kubernaut_ray.crds.affected import affected, by_workload
 from kubernaut_ray.crds.enums import ApprovalDecision
 from kubernaut_ray.errors import KubernautError, Retryable
 from kubernaut_ray.kube.client import KubeClient
@@ -45,7 +46,7 @@ CONTENT_SECURITY_POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 LIST_REGIONS = ("list",)
-DETAIL_REGIONS = ("head", "approval", "steps", "analysis", "execution", "notifications", "signal", "trail")
+DETAIL_REGIONS = ("head", "approval", "steps", "analysis", "execution", "members", "notifications", "signal", "trail")
 
 log = structlog.get_logger(__name__)
 
@@ -137,6 +138,8 @@ def _add_detail(app: FastAPI, deps: Deps, pages: Pages) -> None:
             "analysis": found.analyses[-1] if found.analyses else None,
             "approval": views.approval(found, now),
             "steps": views.steps(found.remediation, now),
+            "affected": affected(found.remediation.status.members),
+            "workloads": by_workload(found.remediation.status.members),
             "bar_width": views.BAR_WIDTH,
             "trail": trail,
         }

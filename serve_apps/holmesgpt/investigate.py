@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import structlog
 
+from kubernaut_ray import names
 from kubernaut_ray.clock import Clock
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.contracts.investigation import (
@@ -36,6 +37,7 @@ from serve_apps.holmesgpt.models.model import Case, Completion, Conversation, Fe
 from serve_apps.holmesgpt.parameters import prepare, repeats, schema_text
 from serve_apps.holmesgpt.parse import Answer, InvestigationOutcome, Selection, Unparseable, parse_answer
 from serve_apps.holmesgpt.prompt import build_prompt, correction
+from serve_apps.holmesgpt.reach import Reach
 from serve_apps.holmesgpt.target import accepted_kinds, belongs, resolve_target
 from serve_apps.holmesgpt.toolbox import Toolbox, ToolCall
 from serve_apps.holmesgpt.toolsets import SEARCH, Catalog, CatalogTools, cluster_tools
@@ -72,6 +74,8 @@ class Investigator:
     llm: LlmSettings
     analysis: AnalysisSettings
     metrics: Metrics
+    namespace: str = names.SYSTEM_NAMESPACE
+    """Where the RemediationRequests lie."""
 
     async def investigate(self, request: IncidentRequest, run: str = "0") -> IncidentResponse:
         """Investigate one incident. ``run`` tells runs of the same incident apart in the audit trail.
@@ -98,6 +102,8 @@ class Investigator:
 
     async def _investigate(self, request: IncidentRequest, trail: Trail) -> IncidentResponse:
         started = asyncio.get_running_loop().time()
+        reach = Reach(self.cluster, self.namespace, request)
+        request = await reach.latest()
         catalog = CatalogTools(self.catalog, request)
 
         async def observe(call: ToolCall) -> None:
@@ -105,7 +111,7 @@ class Investigator:
             await trail.tool_called(call)
 
         toolbox = Toolbox(
-            (*cluster_tools(self.cluster), *catalog.tools()),
+            (*cluster_tools(self.cluster), reach.tool(), *catalog.tools()),
             max_calls=self.llm.max_tool_calls,
             max_bytes=self.llm.tool_output_bytes,
             observer=observe,

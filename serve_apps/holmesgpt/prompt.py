@@ -11,12 +11,18 @@ from dataclasses import dataclass
 
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.investigation import IncidentRequest
+from kubernaut_ray.crds.affected import AffectedWorkload
 from kubernaut_ray.crds.shared import RelatedObject
-from kubernaut_ray.redact import redact
+from kubernaut_ray.redact import redact, redact_values
 from serve_apps.holmesgpt.guidance import RECOVERY_RULES, failure_guidance
 from serve_apps.holmesgpt.signals import CANONICAL
 from serve_apps.holmesgpt.toolsets import SEARCH, known_detections
 
+MAX_AFFECTED = 20
+"""Resources of a storm, and workloads hit, that are named; the rest is counted."""
+MAX_NAMES = 4
+MAX_NAME = 120
+"""Characters of one name of those."""
 _PRIORITIES = {
     "P0": "P0, the highest: critical to the business, act now",
     "P1": "P1, high: a service with many users is affected",
@@ -99,7 +105,7 @@ class Prompt:
 def build_prompt(request: IncidentRequest) -> Prompt:
     """Return what a model is told about this incident, without secrets."""
     sections = [*_title(request), *_recovery(request), *_error(request), *_occurrences(request), *_storm(request)]
-    sections += [*_cluster(request), *_business(request)]
+    sections += [*_affected(request), *_cluster(request), *_business(request)]
     if request.is_recovery:
         sections.append(_RECOVERY_JSON)
     return Prompt(PROCEDURE, redact("\n\n".join(sections)))
@@ -191,17 +197,54 @@ def _occurrences(r: IncidentRequest) -> Iterator[str]:
 
 def _storm(r: IncidentRequest) -> Iterator[str]:
     if r.is_storm:
-        affected = "\n".join(f"- {a}" for a in r.affected_resources[:20])
-        yield (
-            f"## Alert storm\nA {r.storm_type or 'rate'} storm: {r.storm_signal_count} signals within "
-            f"{r.storm_window or 'a short time'}. Look for one common cause.\nAffected resources:\n{affected or '- not listed'}"
+        shown = [f"- {_cut(a)}" for a in r.affected_resources[:MAX_AFFECTED]] or ["- not listed"]
+        if (more := len(r.affected_resources) - MAX_AFFECTED) > 0:
+            shown.append(f"- and {more} more")
+        yield "\n".join(
+            [
+                "## Alert storm",
+                (
+                    f"A {r.storm_type or 'rate'} storm: {r.storm_signal_count} signals within "
+                    f"{r.storm_window or 'a short time'}. Look for one common cause."
+                ),
+                "Affected resources:",
+                *shown,
+            ]
         )
+
+
+def _affected(r: IncidentRequest) -> Iterator[str]:
+    if r.affected is not None:
+        took = r.affected
+        shown = [f"- {_hit(workload)}" for workload in took.workloads[:MAX_AFFECTED]]
+        if (more := took.workload_count - len(shown)) > 0:
+            shown.append(f"- and {more} more workloads")
+        yield "\n".join(
+            [
+                "## What the incident took with it",
+                (
+                    f"{took} send signals that were folded into this incident, because they came with it and hang on the "
+                    "same cause: a lost node, an owner, or a storm. Explain them by one root cause and mend that one."
+                ),
+                *shown,
+            ]
+        )
+
+
+def _hit(workload: AffectedWorkload) -> str:
+    signals = ", ".join(_cut(name) for name in workload.signals[:MAX_NAMES])
+    count = f"{workload.resources} resource{'' if workload.resources == 1 else 's'}"
+    return f"{_cut(workload.target)}: {count}{f', {signals}' if signals else ''}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 1]}…"
 
 
 def _cluster(r: IncidentRequest) -> Iterator[str]:
     lines = ["## Cluster context", f"- Cluster: {r.cluster_name or 'not named'}"]
-    lines += [f"- Signal label {k}: {v}" for k, v in sorted(r.signal_labels.items())]
-    lines += [f"- Signal annotation {k}: {v}" for k, v in sorted(r.signal_annotations.items())]
+    lines += [f"- Signal label {k}: {v}" for k, v in sorted(redact_values(r.signal_labels).items())]
+    lines += [f"- Signal annotation {k}: {v}" for k, v in sorted(redact_values(r.signal_annotations).items())]
     context = r.enrichment
     for found in (
         context.namespace, context.pod, context.deployment, context.stateful_set, context.daemon_set, context.replica_set,

@@ -55,6 +55,7 @@ async def connect(args: dict[str, Any]) -> Deps:
         llm=settings.llm,
         analysis=settings.analysis,
         metrics=metrics,
+        namespace=settings.namespace,
     )
 
     async def close() -> None:

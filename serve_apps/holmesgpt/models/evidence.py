@@ -8,10 +8,11 @@ confident as its evidence, and it would rather hand over to a person than guess.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from kubernaut_ray.clock import Clock
-from kubernaut_ray.contracts.investigation import RecoveryAnalysis
+from kubernaut_ray.contracts.investigation import IncidentRequest, RecoveryAnalysis
 from serve_apps.holmesgpt.guidance import failure_guidance
 from serve_apps.holmesgpt.models import rules_cluster, rules_pods
 from serve_apps.holmesgpt.models.findings import Findings, gather
@@ -25,6 +26,9 @@ _ENOUGH = 0.5
 """Below this weight the best hypothesis is no more than a guess."""
 _WORTH = 0.56
 """Hypotheses below this weight do not speak against a healthy target."""
+_NAMED = 5
+"""Workloads that a factor names."""
+_LONGEST = 500
 _SECOND = 0.7
 """Other hypotheses from this weight on may offer the workflow when the best one has none."""
 
@@ -120,10 +124,31 @@ class EvidenceConversation:
 
 
 def hypotheses(findings: Findings) -> list[Hypothesis]:
-    """Return what the rules make of the findings, the best supported first; never empty."""
-    said = [h for rule in (*rules_pods.RULES, *rules_cluster.RULES) if (h := rule(findings)) is not None]
+    """Return what the rules make of the findings, the best supported first; never empty. Each tells how far it reaches."""
+    reach = _reach(findings.request)
+    said = [
+        replace(h, factors=(*reach, *h.factors))
+        for rule in (*rules_pods.RULES, *rules_cluster.RULES)
+        if (h := rule(findings)) is not None
+    ]
     alerted = {canonical(findings.request.signal_type), canonical(findings.request.signal_name)}
     return sorted(said, key=lambda h: -(h.weight + (0.02 if h.signal_type in alerted else 0.0)))
+
+
+def _reach(request: IncidentRequest) -> tuple[str, ...]:
+    """Say what the incident took with it: one cause is looked for, not one for each of them."""
+    told = []
+    if request.affected is not None:
+        took = request.affected
+        hit = ", ".join(f"{workload.target} ({workload.resources})" for workload in took.workloads[:_NAMED])
+        more = f" and {took.workload_count - _NAMED} more" if took.workload_count > _NAMED else ""
+        told.append(f"One cause, {took} folded into this incident: {hit}{more}")
+    if request.is_storm:
+        on = f" on {len(request.affected_resources)} resources" if request.affected_resources else ""
+        told.append(
+            f"A {request.storm_type} storm: {request.storm_signal_count} signals within {request.storm_window}{on}"
+        )
+    return tuple(text[:_LONGEST] for text in told)
 
 
 def _others(ranked: list[Hypothesis], chosen: Hypothesis) -> tuple[str, ...]:

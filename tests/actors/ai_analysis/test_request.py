@@ -8,6 +8,7 @@ import pytest
 
 from actors.ai_analysis.request import build_request, risk_tolerance, session_id
 from kubernaut_ray.contracts.investigation import IncidentRequest
+from kubernaut_ray.crds.affected import Affected, AffectedWorkload
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, SignalContext
 from kubernaut_ray.crds.enums import Criticality, Environment, Priority, RcaSeverity, Severity, SlaTier, StormType
 from kubernaut_ray.crds.remediation_request import Storm
@@ -62,6 +63,12 @@ def full_signal() -> SignalContext:
             alert_count=12,
             affected_resources=("the-affected",),
             detected_at=build.later(5),
+        ),
+        affected=Affected(
+            resources=31,
+            workload_count=21,
+            over=3,
+            workloads=(AffectedWorkload(target="the-hit", resources=23, over=2, signals=("the-symptom",)),),
         ),
         kubernetes_context=KubernetesContext(
             pod=RelatedObject(kind="Pod", name="the-pod", facts={"restarts": "the-restarts"}),

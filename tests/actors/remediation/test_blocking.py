@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.remediation.blocking import Block, Facts, Handover, Stage, backoff, failures_in_a_row, judge
+from kubernaut_ray.conditions import Condition
 from kubernaut_ray.crds.enums import BlockReason, FailurePhase, Outcome, SkipReason
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Run
@@ -155,11 +157,48 @@ def test_five_failures_before_execution_ask_for_a_person() -> None:
     assert verdict.reason is SkipReason.EXHAUSTED_RETRIES
 
 
-def test_an_unmanaged_target_is_left_alone() -> None:
-    """What is out of scope is blocked before anything else is asked."""
-    verdict = judge(ME, Facts(managed=False), Stage.EXECUTION, now=build.NOW, settings=SETTINGS)
+@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        pytest.param(Facts(managed=False), "label it or its namespace kubernaut.ai/managed=true", id="not labelled"),
+        pytest.param(
+            Facts(managed=False, scope_problem="deployments is forbidden"),
+            "nobody can tell whether shop/deployment/web is managed, so it is not touched: deployments is forbidden",
+            id="nobody can tell",
+        ),
+        pytest.param(
+            Facts(managed=False, siblings=(build.remediation_request("rr-1", phase=Phase.ANALYZING),)),
+            "is not managed",
+            id="before any other check",
+        ),
+    ],
+)
+def test_an_unmanaged_target_is_left_alone(stage: Stage, facts: Facts, said: str) -> None:
+    """What is out of scope is blocked before anything else is asked, ahead of the analysis and of the execution."""
+    verdict = judge(ME, facts, stage, now=build.NOW, settings=SETTINGS)
     assert isinstance(verdict, Block)
     assert verdict.reason is BlockReason.UNMANAGED_RESOURCE
+    assert said in verdict.message
+
+
+def test_the_scope_is_looked_up_again_with_growing_pauses() -> None:
+    """Five seconds, doubling to five minutes, ten per cent either way; events in between shorten nothing."""
+    request, now, pauses = ME, build.NOW, []
+    for _ in range(9):
+        verdict = judge(request, Facts(managed=False), Stage.ANALYSIS, now=now, settings=SETTINGS)
+        assert isinstance(verdict, Block)
+        assert verdict.until is not None
+        assert verdict == judge(request, Facts(managed=False), Stage.ANALYSIS, now=now, settings=SETTINGS)
+        pauses.append((verdict.until - now).total_seconds())
+        blocked = Condition(
+            type="Blocked", status="True", reason=verdict.reason, message="", last_transition_time=build.NOW
+        )
+        request = build.with_status(ME, overall_phase=Phase.BLOCKED, block_reason=verdict.reason, conditions=(blocked,))
+        now = verdict.until
+    assert 4.5 <= pauses[0] <= 5.5
+    assert all(1.6 <= later / sooner <= 2.5 for sooner, later in itertools.pairwise(pauses[:6]))
+    assert all(270 <= pause <= 330 for pause in pauses[7:])
 
 
 @given(failures=st.integers(1, 50), key=st.text(max_size=20))

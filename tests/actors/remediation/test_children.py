@@ -13,7 +13,7 @@ from kubernaut_ray.crds.ai_analysis import SignalContext
 from kubernaut_ray.crds.base import Model
 from kubernaut_ray.crds.enums import Detection, PolicyDecision, StormType
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Run
-from kubernaut_ray.crds.remediation_request import Deduplication, Storm
+from kubernaut_ray.crds.remediation_request import Deduplication, Member, Storm
 from kubernaut_ray.crds.shared import (
     AlternativeWorkflow,
     ApprovalContext,
@@ -63,6 +63,11 @@ REQUEST = build.remediation_request(
         affected_resources=("shop/pod/a",),
         detected_at=build.NOW,
     ),
+    members=(
+        Member(target="shop/deployment/api", resource="shop/pod/api-1", signals=("NotReady",), first_seen_at=build.NOW),
+        Member(target="shop/deployment/api", resource="shop/pod/api-2", over=("NotReady",), first_seen_at=build.NOW),
+        Member(target="shop/deployment/db", resource="shop/pod/db-1", signals=("Down",), first_seen_at=build.NOW),
+    ),
 )
 PROCESSED = build.signal_processing(REQUEST, kubernetes_context=CONTEXT)
 
@@ -95,6 +100,7 @@ def test_everything_found_out_reaches_the_analysis() -> None:
     assert context.kubernetes_context.detected_labels == CONTEXT.detected_labels
     assert context.kubernetes_context.custom_labels == {"team": ("shop", "core"), "cost": ("42",)}
     assert context.storm == REQUEST.status.storm
+    assert str(context.affected) == "3 resources of 2 workloads (1 over)"
     assert (context.first_seen_at, context.last_seen_at, context.occurrence_count) == (build.NOW, build.later(60), 7)
     assert context.business == PROCESSED.status.business_classification
     assert (context.severity, context.environment, context.business_priority) == ("critical", "production", "P0")

@@ -26,11 +26,18 @@ from kubernaut_ray.crds.enums import (
     NotificationPhase,
     Outcome,
     SkipReason,
+    StormType,
 )
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.enums import SignalProcessingPhase as Processing
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Run
-from kubernaut_ray.crds.remediation_request import RemediationRequestStatus, SignalResolution, TimeoutConfig
+from kubernaut_ray.crds.remediation_request import (
+    Member,
+    RemediationRequestStatus,
+    SignalResolution,
+    Storm,
+    TimeoutConfig,
+)
 from kubernaut_ray.settings import OrchestratorSettings, Settings
 from tests import build
 
@@ -369,6 +376,27 @@ def test_a_deleted_execution_is_not_made_again() -> None:
     status = status_of(decision := step(replace(at(Phase.EXECUTING), execution=None)))
     assert (status.overall_phase, status.requires_manual_review) == (Phase.FAILED, True)
     assert "we-" not in "".join(created(decision))
+
+
+@pytest.mark.parametrize("phase", [Phase.PROCESSING, Phase.ANALYZING, Phase.AWAITING_APPROVAL, Phase.EXECUTING])
+def test_what_is_folded_into_a_running_incident_starts_nothing(phase: Phase) -> None:
+    """A storm and hundreds of members are written while it runs: no second analysis, no transition, nothing undone."""
+    storm = Storm(storm_type=StormType.RATE, window="1m", alert_count=900, detected_at=build.NOW)
+    members = tuple(
+        Member(target=f"shop/deployment/w{n}", resource=f"shop/pod/w{n}-1", signals=("Down",), first_seen_at=build.NOW)
+        for n in range(400)
+    )
+    seen = at(phase)
+    seen = replace(
+        seen,
+        processing=build.signal_processing(seen.request, Processing.ENRICHING),
+        analysis=build.ai_analysis(seen.request, Analysis.INVESTIGATING) if phase is Phase.ANALYZING else seen.analysis,
+    )
+    grown = replace(seen, request=build.with_status(seen.request, storm=storm, members=members))
+    before, after = step(seen), step(grown)
+    assert not created(after)
+    assert (before.reason, before.wake_at) == (after.reason, after.wake_at)
+    assert after.status is None or (after.status.members, after.status.storm) == (members, storm)
 
 
 def test_an_execution_that_exists_is_watched_whatever_stands_in_the_way() -> None:

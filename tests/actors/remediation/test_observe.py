@@ -12,7 +12,7 @@ from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.kube import resources
-from kubernaut_ray.settings import GatewaySettings, Settings
+from kubernaut_ray.settings import Settings
 from tests import build
 from tests.memory_kube import MemoryKube
 
@@ -63,38 +63,3 @@ async def test_a_sibling_that_cannot_be_read_does_not_stop_this_one(kube: Memory
     assert seen is not None
     assert seen.routing is not None
     assert [sibling.name for sibling in seen.routing.siblings] == ["rr-2"]
-
-
-@pytest.mark.parametrize(
-    ("scope", "target", "namespace", "expected"),
-    [
-        pytest.param("all", None, None, True, id="all: nothing is asked"),
-        pytest.param("opt-in", {}, {}, False, id="opt-in: unlabelled is unmanaged"),
-        pytest.param("opt-in", {}, {names.LABEL_MANAGED: "true"}, True, id="opt-in: by the namespace"),
-        pytest.param(
-            "opt-in",
-            {names.LABEL_MANAGED: "false"},
-            {names.LABEL_MANAGED: "true"},
-            False,
-            id="opt-in: the object's own label wins",
-        ),
-        pytest.param("opt-out", {}, {}, True, id="opt-out: unlabelled is managed"),
-        pytest.param("opt-out", {}, {names.LABEL_MANAGED: "false"}, False, id="opt-out: by the namespace"),
-        pytest.param("opt-out", None, None, False, id="a target that cannot be read is unmanaged"),
-    ],
-)
-async def test_scope(
-    kube: MemoryKube, scope: Any, target: dict[str, str] | None, namespace: dict[str, str] | None, expected: bool
-) -> None:
-    """The label on the target first, then on its namespace; what cannot be looked up is left alone."""
-    if target is not None:
-        body = {"metadata": {"name": "web", "namespace": "shop", "labels": target}}
-        await kube.create(resources.DEPLOYMENT, body)
-    if namespace is not None:
-        await kube.create(resources.NAMESPACE, {"metadata": {"name": "shop", "labels": namespace}})
-    await put(kube, build.remediation_request(phase=Phase.PENDING))
-    settings = Settings(gateway=GatewaySettings(scope=scope))
-    seen = await Reader(kube, settings).observe(KEY)
-    assert seen is not None
-    assert seen.routing is not None
-    assert expected == seen.routing.managed

@@ -144,11 +144,64 @@ async def test_answers_that_cannot_be_used_are_flaws(tmp_path: Path, sources: di
     assert found.environment is Environment.UNKNOWN
 
 
+async def test_a_bad_new_version_is_told_while_the_last_good_one_decides(tmp_path: Path) -> None:
+    """Hot reload keeps the last good policies, and the condition says that the new ones are refused."""
+    (tmp_path / "severity.rego").write_text('package signalprocessing.severity\nresult := "high"\n')
+    engine = PolicyEngine(tmp_path, ENTRYPOINTS, reload_interval=0)
+    classifier = Classifier(engine, SETTINGS)
+    before = await classifier.classify(spec(), context())
+    (tmp_path / "severity.rego").write_text("package signalprocessing.severity\nresult := {\n")
+    after = await classifier.classify(spec(), context())
+    await engine.close()
+    assert (before.severity, before.notes) == (Severity.HIGH, ())
+    assert (after.severity, after.policy_hash) == (Severity.HIGH, before.policy_hash)
+    assert "the last good policies" in after.notes[0]
+    assert "severity.rego:2" in after.notes[0]
+
+
+async def test_labels_beyond_the_limits_are_dropped_and_told(tmp_path: Path) -> None:
+    """Nobody has to guess where a label went."""
+    labels = '{name: values | some i in numbers.range(10, 22); name := sprintf("key-%d", [i]); values := ["v"]}'
+    found = await with_policies(tmp_path, labels=f'labels := object.union({labels}, {{"system/x": ["y"]}})')
+    assert sorted(found.custom_labels) == [f"key-{n}" for n in range(10, 20)]
+    (note,) = found.notes
+    assert "dropped or shortened: key-20, key-21, key-22, system/x" in note
+
+
+async def test_a_policy_that_takes_too_long_is_a_flaw(tmp_path: Path) -> None:
+    """The deadline is told, and the safe word stands in."""
+    spin = "count([1 | some i in numbers.range(1, 700); some j in numbers.range(1, 700); i * j > 0])"
+    found = await with_policies(tmp_path, priority=f'result := {{"priority": "P0"}} if {spin} > 0')
+    assert (found.priority, found.priority_source) == (Priority.P2, PrioritySource.SEVERITY_FALLBACK)
+    assert any("no verdict within 0.1 s" in flaw.message for flaw in found.flaws)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        pytest.param({"team": ["a"]}, "", id="nothing"),
+        pytest.param({"team": "a"}, "", id="a single text is a list of one"),
+        pytest.param({}, "", id="no labels"),
+        pytest.param({"team": []}, "", id="a label without values"),
+        pytest.param({"kubernaut.ai/x": ["a"]}, "kubernaut.ai/x", id="a reserved name"),
+        pytest.param({"team": ["a", 1]}, "team", id="a value that is no text"),
+        pytest.param({"team": ["a", "b", "c", "d", "e", "f"]}, "team", id="a value too many"),
+        pytest.param({"team": ["x" * 101]}, "team", id="a value that is too long"),
+        pytest.param(["team"], "is not an object", id="no object at all"),
+    ],
+)
+def test_what_is_dropped_is_named(value: Any, said: str) -> None:
+    """By name; empty when everything was kept."""
+    told = classify.dropped_labels(value, classify.bounded_labels(value))
+    assert bool(told) is bool(said)
+    assert said in told
+
+
 async def test_business_comes_from_labels_with_defaults(shipped_policies: PolicyEngine) -> None:
     """Field by field."""
     labels = {"kubernaut.ai/sla-tier": "tier-1", "kubernaut.ai/criticality": "HIGH", "kubernaut.ai/team": "retail"}
     found = await Classifier(shipped_policies, SETTINGS).categorize(spec(), context(**labels), "production", "high")
-    assert found.flaws == ()
+    assert (found.flaws, found.policy_hash) == ((), shipped_policies.hash)
     assert found.business.model_dump() == {
         "business_unit": "",
         "service_owner": "retail",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -169,13 +170,39 @@ def test_a_retry_never_sleeps_beyond_the_deadline() -> None:
 def test_flaws_of_policies_show_in_the_condition_and_do_not_stop() -> None:
     """An incident goes on with safe words, visibly."""
     flaw = Flaw(ClassificationReason.SEVERITY_FALLBACK, "priority: conflict")
-    flawed = Classification(*(getattr(CLASSIFIED, name) for name in Classification.__slots__[:-1]), flaws=(flaw,))
+    flawed = replace(CLASSIFIED, flaws=(flaw,))
     decision = decided(Phase.CLASSIFYING, flawed, kubernetes_context=KubernetesContext())
     assert decision.status is not None
     assert decision.status.phase is Phase.CATEGORIZING
     condition = find(decision.status.conditions, "ClassificationComplete")
     assert condition is not None
     assert (condition.status, condition.reason, condition.message) == ("True", "SeverityFallback", "priority: conflict")
+
+
+def test_notes_show_in_the_condition_of_a_classification_that_succeeded() -> None:
+    """Refused policies and dropped labels are worth a word, and no fault of this signal."""
+    noted = replace(CLASSIFIED, notes=("the present policies are refused",))
+    decision = decided(Phase.CLASSIFYING, noted, kubernetes_context=KubernetesContext())
+    assert decision.status is not None
+    condition = find(decision.status.conditions, "ClassificationComplete")
+    assert condition is not None
+    assert (condition.reason, condition.message) == ("ClassificationSucceeded", "the present policies are refused")
+
+
+def test_both_policy_facts_tell_the_hash() -> None:
+    """Whoever reads the audit trail knows by which policies it was decided."""
+    business = replace(CATEGORIZED, policy_hash="e" * 64)
+    told = {
+        effect.event.event_type: effect.event.event_data
+        for decision in (
+            decided(Phase.CLASSIFYING, CLASSIFIED, kubernetes_context=KubernetesContext()),
+            decided(Phase.CATEGORIZING, business),
+        )
+        for effect in decision.effects
+        if isinstance(effect, Audit)
+    }
+    assert told["signalprocessing.classification.decision"]["policy_hash"] == "f" * 64
+    assert told["signalprocessing.business.classified"]["policy_hash"] == "e" * 64
 
 
 def test_one_decision_told_twice_is_the_same_facts() -> None:

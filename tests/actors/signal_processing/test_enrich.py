@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from actors.signal_processing.enrich import Enriched, Enricher, NotEnriched
+from actors.signal_processing.reads import CONCURRENT_READS, DISCOVERY_SECONDS, Gaps, Reads
 from kubernaut_ray.crds.enums import Detection, EnrichmentReason, TargetType
 from kubernaut_ray.crds.shared import TargetResource
 from kubernaut_ray.crds.signal_processing import SignalProcessingSpec
 from kubernaut_ray.kube import resources
+from kubernaut_ray.kube.errors import Forbidden
 from tests import build
 from tests.actors.signal_processing.cluster import (
     APP,
@@ -197,6 +201,168 @@ async def test_other_kinds_are_described_in_other(kube: MemoryKube, resource, bo
     assert context.pod is None
 
 
+_CONTROLLED = {"selector": {"matchLabels": {"app": "db"}}, "template": template()}
+
+
+@pytest.mark.parametrize(
+    ("resource", "name", "spec", "slot", "fact"),
+    [
+        pytest.param(resources.POD, "web-2-b", None, "pod", ("phase", "Running"), id="Pod"),
+        pytest.param(resources.DEPLOYMENT, "web", None, "deployment", ("ready", "1/2"), id="Deployment"),
+        pytest.param(
+            resources.STATEFUL_SET, "db", {"replicas": 3, **_CONTROLLED}, "stateful_set", ("replicas", "3"), id="StatefulSet"
+        ),
+        pytest.param(resources.DAEMON_SET, "log", _CONTROLLED, "daemon_set", ("image", "proxy:1"), id="DaemonSet"),
+        pytest.param(resources.REPLICA_SET, "web-2", None, "replica_set", ("revision", "2"), id="ReplicaSet"),
+        pytest.param(
+            resources.SERVICE,
+            "front",
+            {"type": "ClusterIP", "selector": APP, "ports": [{"port": 80}]},
+            "service",
+            ("selector", "app=web"),
+            id="Service",
+        ),
+        pytest.param(resources.NODE, "node-1", None, "node", ("ready", "True"), id="Node"),
+        pytest.param(resources.CONFIG_MAP, "settings", {}, "other", None, id="any other kind"),
+    ],
+)  # fmt: skip
+async def test_every_kind_of_target_has_its_place_and_its_namespace(
+    kube: MemoryKube, resource, name, spec, slot, fact
+) -> None:
+    """Each of the kinds that enrichment knows, and any other."""
+    if spec is not None:
+        await kube.create(resource, obj(name, spec=spec))
+    home = HOME if resource.namespaced else ""
+    found = await enrich(
+        kube, TargetResource(api_version=resource.api_version, kind=resource.kind, name=name, namespace=home)
+    )
+    described = getattr(found.context, slot)
+    assert found.reason is EnrichmentReason.ENRICHMENT_SUCCEEDED
+    assert (described.kind, described.name) == (resource.kind, name)
+    assert fact is None or described.facts[fact[0]] == fact[1]
+    assert (found.context.namespace is not None) == resource.namespaced
+    assert found.context.detected_labels is not None
+
+
+async def test_a_pod_as_the_target_has_its_owners_and_its_node(kube: MemoryKube) -> None:
+    """Where nobody resolved the owner, the chain does it; every link says where it lives."""
+    context = (await enrich(kube, POD)).context
+    assert [(e.namespace, e.kind, e.name) for e in context.owner_chain] == [
+        (HOME, "ReplicaSet", "web-2"),
+        (HOME, "Deployment", "web"),
+    ]
+    assert context.node is not None
+    assert context.deployment is not None
+
+
+async def test_a_service_leads_to_its_worst_pod(kube: MemoryKube) -> None:
+    """A plain selector, as Services have, finds the pods behind it and the workload behind these."""
+    await kube.create(resources.SERVICE, obj("front", spec={"selector": APP}))
+    context = (
+        await enrich(kube, TargetResource(api_version="v1", kind="Service", name="front", namespace=HOME))
+    ).context
+    assert context.pod is not None
+    assert context.pod.name == "web-2-a"
+    assert context.deployment is not None
+
+
+async def test_events_of_a_node_are_found_in_whatever_namespace_they_lie(kube: MemoryKube) -> None:
+    """A node has no namespace; the kubelet writes its events into default."""
+    await event(kube, "n", "Node", "node-1", minute=1, message="not ready", home="default")
+    context = (await enrich(kube, TargetResource(api_version="v1", kind="Node", name="node-1"))).context
+    assert [line.partition("Z ")[2] for line in context.recent_events] == ["Warning BackOff Node/node-1: not ready"]
+
+
+async def test_a_look_upwards_that_fails_leaves_the_chain_as_far_as_it_came(kube: MemoryKube) -> None:
+    """The owner that could not be read still has its name; the fault is told, and nothing is tried again for it."""
+    found = await enrich(RefusingKube(kube, unavailable=("deployments",)), POD)
+    assert [e.name for e in found.context.owner_chain] == ["web-2", "web"]
+    assert found.context.deployment is None
+    assert found.reason is EnrichmentReason.ENRICHMENT_SUCCEEDED
+    assert "the owner shop/deployment/web: deployments: connection refused" in found.message
+
+
+@pytest.mark.parametrize(
+    ("plural", "named", "failed"),
+    [
+        pytest.param("deployments", "get deployments", None, id="the target itself"),
+        pytest.param("namespaces", "get namespaces", None, id="its namespace"),
+        pytest.param("nodes", "get nodes", None, id="the node"),
+        pytest.param("pods", "list pods", None, id="its pods"),
+        pytest.param("replicasets", "get replicasets, list replicasets", None, id="its revisions"),
+        pytest.param("events", "list events", None, id="its events"),
+        pytest.param("poddisruptionbudgets", "list poddisruptionbudgets", Detection.PDB_PROTECTED, id="budgets"),
+        pytest.param(
+            "horizontalpodautoscalers", "list horizontalpodautoscalers", Detection.HPA_ENABLED, id="autoscalers"
+        ),
+        pytest.param("networkpolicies", "list networkpolicies", Detection.NETWORK_ISOLATED, id="network policies"),
+    ],
+)
+async def test_every_right_that_is_missing_is_named(
+    kube: MemoryKube, plural: str, named: str, failed: Detection | None
+) -> None:
+    """One word for the condition, the verb and resource to grant in its message, and the detection that it costs."""
+    found = await enrich(RefusingKube(kube, forbidden=(plural,)), DEPLOYMENT)
+    assert found.reason is EnrichmentReason.RBAC_DENIED
+    assert f"not allowed: {named}" in found.message
+    detected = found.context.detected_labels
+    assert found.context.degraded_mode is (plural == "deployments")
+    assert detected is None or detected.failed_detections == ((failed,) if failed else ())
+
+
+async def test_discovery_that_is_forbidden_is_a_named_reason(kube: MemoryKube) -> None:
+    """A target of a kind that only discovery could find."""
+
+    class Closed(RefusingKube):
+        async def discover(self):
+            raise Forbidden("discovery is forbidden", status=403, reason="Forbidden")
+
+    found = await enrich(Closed(kube), TargetResource(kind="Widget", name="w", namespace=HOME))
+    assert found.reason is EnrichmentReason.RBAC_DENIED
+    assert "discover the API's kinds" in found.message
+
+
+async def test_unknown_kinds_do_not_ask_discovery_each_time(kube: MemoryKube) -> None:
+    """A storm about things that do not exist must not become a storm on the API server."""
+    asked = 0
+
+    class Counting(RefusingKube):
+        async def discover(self):
+            nonlocal asked
+            asked += 1
+            return await super().discover()
+
+    now = 0.0
+    reads = Reads(Counting(kube), monotonic=lambda: now)
+    for _ in range(20):
+        assert await reads.resource("", "Gadget", Gaps()) is None
+    assert asked == 1
+    now += DISCOVERY_SECONDS
+    assert await reads.resource("", "Gadget", Gaps()) is None
+    assert asked == 2
+
+
+async def test_reads_are_bounded_over_all_objects_of_the_controller(kube: MemoryKube) -> None:
+    """Fifty enrichments at once, never more reads in flight than the bound."""
+    flying = most = 0
+
+    class Watched(RefusingKube):
+        async def get(self, *args, **kw):
+            nonlocal flying, most
+            flying += 1
+            most = max(most, flying)
+            await asyncio.sleep(0)
+            try:
+                return await super().get(*args, **kw)
+            finally:
+                flying -= 1
+
+    enricher = Enricher(Watched(kube))
+    found = await asyncio.gather(*(enricher.enrich(spec(DEPLOYMENT, POD), 30) for _ in range(50)))
+    assert all(isinstance(one, Enriched) for one in found)
+    assert 1 < most <= CONCURRENT_READS
+
+
 async def test_a_stateful_set_and_a_node_fill_their_own_slots(kube: MemoryKube) -> None:
     """Named kinds have named places; a node has no namespace."""
     selector = {"matchLabels": {"app": "db"}}
@@ -284,8 +450,6 @@ async def test_an_enrichment_that_takes_too_long_is_given_up(kube: MemoryKube) -
 
     class Slow(RefusingKube):
         async def get(self, *args, **kw):
-            import asyncio
-
             await asyncio.sleep(30)
 
     found = await Enricher(Slow(kube)).enrich(spec(DEPLOYMENT), 0.02)
