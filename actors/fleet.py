@@ -1,4 +1,6 @@
-"""The fleet: one detached, named Ray actor per kind and range of shards. The only place that says how an actor is made.
+"""The fleet: one detached, named Ray actor per kind and range of shards, and one that watches the cluster's events.
+
+This is the only place that says how such an actor is made.
 
 ``Fleet`` is used by the runtime that brings the system up. It reads what should run from the settings, makes it so
 (``ensure``, as often as one likes), watches over it (``supervise``), and ends it in good order (``drain``). Ray restarts an
@@ -19,7 +21,9 @@ import ray
 import structlog
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from actors.controller_actor import BUILDERS, ActorSpec, ControllerActor
+from actors.controller_actor import BUILDERS, ControllerActor
+from actors.event_watcher.actor import EventWatcherActor
+from actors.resident import EVENT_WATCHER, ActorSpec
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control import shards
 from kubernaut_ray.settings import Settings
@@ -54,23 +58,26 @@ class FleetPlan:
         token_file: Path | None,
         builders: Mapping[str, str] = BUILDERS,
     ) -> FleetPlan:
-        """Divide each kind's shards among as many actors as the settings name, one where they name none."""
-        specs = []
-        for plural, builder in builders.items():
-            for part in shards.ranges(settings.fleet.shards.get(plural, 1)):
-                spec = ActorSpec(
-                    plural=plural,
-                    first_shard=part.first,
-                    last_shard=part.last,
-                    settings=settings.without_secrets(),
-                    endpoints=endpoints.model_dump(),
-                    kubeconfig=str(kubeconfig) if kubeconfig else None,
-                    token_file=str(token_file) if token_file else None,
-                    data_dir=str(settings.data_dir),
-                    builder=builder,
-                )
-                specs.append(replace(spec, digest=digest(spec)))
-        return cls(tuple(specs))
+        """Divide each kind's shards among as many actors as the settings name, one where they name none.
+
+        Where there is a gateway, the event watcher is planned too, unless the settings say no.
+        """
+        common: dict[str, Any] = {
+            "settings": settings.without_secrets(),
+            "endpoints": endpoints.model_dump(),
+            "kubeconfig": str(kubeconfig) if kubeconfig else None,
+            "token_file": str(token_file) if token_file else None,
+            "data_dir": str(settings.data_dir),
+        }
+        specs = [
+            ActorSpec(plural, part.first, part.last, builder=builder, **common)
+            for plural, builder in builders.items()
+            for part in shards.ranges(settings.fleet.shards.get(plural, 1))
+        ]
+        if settings.event_watcher.enabled and endpoints.gateway:
+            whole = shards.ShardRange()
+            specs.append(ActorSpec("events", whole.first, whole.last, role=EVENT_WATCHER, **common))
+        return cls(tuple(replace(spec, digest=digest(spec)) for spec in specs))
 
 
 def digest(spec: ActorSpec) -> str:
@@ -219,7 +226,7 @@ def start(spec: ActorSpec, *, env: Mapping[str, str] | None = None) -> Handle:
         "max_task_retries": 0,  # a call with an unknown outcome is the caller's to repeat
         "concurrency_groups": {CONTROL_GROUP: 4},  # health and stats have their own thread and loop
     }
-    make: Any = ray.remote(**options)(ControllerActor)
+    make: Any = ray.remote(**options)(EventWatcherActor if spec.role == EVENT_WATCHER else ControllerActor)
     return make.options(
         name=spec.name,
         namespace=NAMESPACE,
@@ -238,9 +245,9 @@ def find(name: str) -> Handle | None:
 
 
 def running() -> list[str]:
-    """Return the names of the controller actors that Ray knows in our namespace."""
-    listed = ray.util.list_named_actors(all_namespaces=True)
-    return sorted(a["name"] for a in listed if a["namespace"] == NAMESPACE and a["name"].startswith(PREFIX))
+    """Return the names of the fleet's actors that Ray knows in our namespace."""
+    listed = (a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE)
+    return sorted(name for name in listed if name.startswith(PREFIX) or name == EVENT_WATCHER)
 
 
 async def _call(

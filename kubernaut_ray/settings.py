@@ -63,7 +63,7 @@ class GatewaySettings(Group):
     kubernetes_timeout: Seconds = 15
     kubernetes_retries: int = 3
     owner_lookup_timeout: Seconds = 2
-    occurrence_flush_interval: Seconds = 0.5
+    occurrence_flush_interval: Seconds = 0.8
     """How long duplicate counts may stay in memory before they reach the RemediationRequest's status."""
     silence_retention: Seconds = 432_000
     """How long a silence is kept after its end: 120 h, as Alertmanager keeps it."""

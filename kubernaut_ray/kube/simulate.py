@@ -32,6 +32,7 @@ MEMORY = "simulate.kubernaut.ai/memory"
 FAILURE = "simulate.kubernaut.ai/failure"
 REVISION = "deployment.kubernetes.io/revision"
 TEMPLATE_HASH = "pod-template-hash"
+NODE_NAME = "simulated-node"
 
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _log = structlog.get_logger()
@@ -126,6 +127,7 @@ class Simulator:
     async def _run(self) -> None:
         while True:
             try:
+                await self._join()
                 listed = await self._client.list(resources.DEPLOYMENT)
                 for deployment in listed.items:
                     await self.settle(deployment)
@@ -133,6 +135,20 @@ class Simulator:
             except KubernautError as error:
                 _log.warning("simulator.retrying", error=str(error))
                 await asyncio.sleep(self._interval)
+
+    async def _join(self) -> None:
+        """Register the node that the pods are said to run on, as its kubelet would: pods of a missing node count as lost."""
+        with contextlib.suppress(AlreadyExists):
+            await self._client.create(resources.NODE, {"metadata": {"name": NODE_NAME}})
+        ready = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "KubeletReady",
+            "lastTransitionTime": clock.rfc3339(clock.utcnow())[:19] + "Z",
+        }
+        await self._client.patch(
+            resources.NODE, NODE_NAME, {"status": {"conditions": [ready]}}, subresource="status", kind="strategic"
+        )
 
     async def _follow(self, resource_version: str) -> None:
         async for event in self._client.watch(
@@ -207,7 +223,7 @@ class Simulator:
                         **_labelled(template.get("metadata", {}), meta["labels"][TEMPLATE_HASH]),
                         "ownerReferences": [_owner(replica_set, "apps/v1", "ReplicaSet")],
                     },
-                    "spec": {**template["spec"], "nodeName": "simulated-node"},
+                    "spec": {**template["spec"], "nodeName": NODE_NAME},
                 }
                 with contextlib.suppress(AlreadyExists):
                     await self._client.create(resources.POD, body)

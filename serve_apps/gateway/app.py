@@ -22,7 +22,7 @@ from serve_apps import problem
 from serve_apps.gateway.adapters import PREFIX, Adapter
 from serve_apps.gateway.adapters import adapters as adapters_of
 from serve_apps.gateway.cluster import BreakerState
-from serve_apps.gateway.door import RESOURCE, VERB, Door
+from serve_apps.gateway.door import RESOURCE, VERB, Before, Door
 from serve_apps.gateway.intake import Intake
 from serve_apps.gateway.listen import listening
 from serve_apps.gateway.load import Load
@@ -86,6 +86,15 @@ def create_app(deps: Deps, adapters: Sequence[Adapter] | None = None) -> FastAPI
         deps.settings,
         deps.now,
     )
+    door = Door(
+        intake=gateway.intake,
+        adapters=sources,
+        gate=deps.gate,
+        load=gateway.load,
+        metrics=metrics,
+        settings=limits,
+        now=deps.now,
+    )
     metrics.watch(
         pending=lambda: gateway.intake.occurrences.pending,
         working=lambda: gateway.load.working,
@@ -103,8 +112,9 @@ def create_app(deps: Deps, adapters: Sequence[Adapter] | None = None) -> FastAPI
         await gateway.intake.start()
         async with AsyncExitStack() as open_ports:
             if limits.port:
-                # The whole app, its middleware included, so that both ways in are one.
-                await open_ports.enter_async_context(listening(app, deps.settings.server.host, limits.port))
+                # The same door as for Ray Serve's way in, without the framework's layers around it.
+                own = listening(Before(app, door=door), deps.settings.server.host, limits.port)
+                await open_ports.enter_async_context(own)
             yield
             await gateway.load.drained(DRAIN_SECONDS)
         await gateway.intake.stop()
@@ -120,16 +130,7 @@ def create_app(deps: Deps, adapters: Sequence[Adapter] | None = None) -> FastAPI
         app, gateway.intake.locator.silences, deps.audit, now=deps.now, cluster_name=deps.settings.cluster_name
     )
     install(app, service=SERVICE, gate=deps.gate, rules=RULES, max_body_bytes=limits.max_body_bytes, basic=True)
-    app.add_middleware(
-        Door,
-        intake=gateway.intake,
-        adapters=sources,
-        gate=deps.gate,
-        load=gateway.load,
-        metrics=metrics,
-        settings=limits,
-        now=deps.now,
-    )
+    app.add_middleware(Before, door=door)
     return app
 
 

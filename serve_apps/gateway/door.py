@@ -1,7 +1,7 @@
 """The webhooks' door: one plain ASGI layer that takes signals from the socket to the answer.
 
-It stands before the FastAPI app, which serves everything else, because the routing, request objects and context variables of a
-framework cost more than taking a repeated signal does. The order is that of ``serve_apps.http``: who is calling, then room,
+It stands before the FastAPI app (``Before``), which serves everything else, because the routing, request objects and context
+variables of a framework cost more than taking a repeated signal does. The order is that of ``serve_apps.http``: who is calling, then room,
 then the body within its limit, then what it says.
 """
 
@@ -45,10 +45,20 @@ _JSON = (b"content-type", b"application/json")
 log = structlog.get_logger(__name__)
 
 
+class Before:
+    """An ASGI app whose webhooks are taken at the door, and whose other requests go on to ``app``."""
+
+    def __init__(self, app: ASGIApp, *, door: Door) -> None:
+        self._app, self._door = app, door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await self._door.took(scope, receive, send):
+            await self._app(scope, receive, send)
+
+
 class Door:
     def __init__(
         self,
-        app: ASGIApp,
         *,
         intake: Intake,
         adapters: Sequence[Adapter],
@@ -58,19 +68,21 @@ class Door:
         settings: GatewaySettings,
         now: Clock,
     ) -> None:
-        self._app, self._intake, self._gate, self._load = app, intake, gate, load
+        self._intake, self._gate, self._load = intake, gate, load
         self._metrics, self._settings, self._now = metrics, settings, now
         self._routes = {PREFIX + adapter.route: adapter for adapter in adapters}
         self._repeats = {adapter.route: Repeats(intake) for adapter in adapters if adapter.repeats}
         self._rates = Rates(settings.client_requests_per_minute, settings.client_burst)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            adapter = self._routes.get(path_below_root(scope))
-            if adapter is not None:
-                await self._serve(adapter, scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+    async def took(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer the request if it is a webhook's; tells whether it was."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return False
+        adapter = self._routes.get(path_below_root(scope))
+        if adapter is None:
+            return False
+        await self._serve(adapter, scope, receive, send)
+        return True
 
     async def _serve(self, adapter: Adapter, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()

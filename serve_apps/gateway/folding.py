@@ -12,11 +12,10 @@ ended meanwhile lists nobody, and the signal opens an incident of its own.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -26,10 +25,12 @@ from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
 from serve_apps.gateway.cluster import Cluster
 from serve_apps.gateway.storm import PATTERN_WINDOW
 from serve_apps.gateway.tally import SymptomKey
+from serve_apps.gateway.turns import Turn, Turns
 from serve_apps.gateway.verdict import Known
 
 REMEMBER_SECONDS = 1.0
 MAX_HOMES = 20_000
+MAX_NAMES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,35 +86,35 @@ class Folding:
     ) -> None:
         self._cluster, self._namespace, self._rules, self._now = cluster, namespace, rules, now
         self._monotonic = monotonic
-        self._turns: dict[str, asyncio.Lock] = {}
-        self._anchors: dict[str, tuple[Known, float]] = {}
+        self._turns = Turns[str, None]()
+        self._named_lately: OrderedDict[str, tuple[Sequence[Known], float]] = OrderedDict()
+        """The requests among which an anchor was found, by signal name."""
         self._homes: OrderedDict[str, Home] = OrderedDict()
 
     @property
     def enabled(self) -> bool:
         return self._rules.enabled
 
-    @asynccontextmanager
-    async def turn(self, signal_name: str) -> AsyncIterator[None]:
+    def turn(self, signal_name: str) -> AbstractAsyncContextManager[Turn[None]]:
         """Let new incidents of one name open one after the other, so that each sees those before it."""
-        lock = self._turns.setdefault(signal_name, asyncio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and self._turns.get(signal_name) is lock:
-                del self._turns[signal_name]
+        return self._turns.turn(signal_name)
 
     async def anchor(self, symptom: SymptomKey) -> Known | None:
         """Find the request that a new signal is to be folded into. Asked within ``turn``."""
         name = symptom[0]
-        remembered = self._anchors.get(name)
-        if remembered is not None and self._monotonic() < remembered[1]:
-            return remembered[0]
-        self._anchors.pop(name, None)
-        chosen = choose(await self._named(name), symptom, self._now(), self._rules)
+        remembered, until = self._named_lately.get(name, ((), 0.0))
+        if self._monotonic() < until:
+            chosen = choose(remembered, symptom, self._now(), self._rules)
+            # That it is listed already is not believed of a read that may be a second old.
+            if chosen is not None and symptom not in chosen.members:
+                return chosen
+        self._named_lately.pop(name, None)
+        requests = [request for request in await self._named(name) if request.open]
+        chosen = choose(requests, symptom, self._now(), self._rules)
         if chosen is not None:
-            self._anchors[name] = (chosen, self._monotonic() + REMEMBER_SECONDS)
+            self._named_lately[name] = (requests, self._monotonic() + REMEMBER_SECONDS)
+            while len(self._named_lately) > MAX_NAMES:
+                self._named_lately.popitem(last=False)
         return chosen
 
     async def holder(self, symptom: SymptomKey) -> Known | None:
@@ -129,7 +130,7 @@ class Folding:
 
     def forget(self, signal_name: str) -> None:
         """The anchor took nobody in: look for another next time."""
-        self._anchors.pop(signal_name, None)
+        self._named_lately.pop(signal_name, None)
 
     def home(self, fingerprint: str) -> Home | None:
         return self._homes.get(fingerprint)

@@ -71,7 +71,11 @@ class Located:
 
     def on_record(self, known: Known) -> bool:
         """Tell whether the request says already that this signal fires."""
-        return self.symptom in known.members or (self.member is None and known.knows(self.symptom))
+        return self.symptom in known.members or (self.is_own(known) and known.knows(self.symptom))
+
+    def is_own(self, known: Known) -> bool:
+        """Tell whether the request is that of the signal's own target, and not of something larger."""
+        return self.member is None and self.fingerprint == known.fingerprint
 
     def outcome(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kubernaut_ray.crds.enums import StormType
 from kubernaut_ray.crds.remediation_request import Deduplication, Member, SignalResolution, Storm, Symptom
 from kubernaut_ray.crds.shared import TargetResource
 
@@ -42,9 +43,12 @@ class Seen:
         return Seen(self.count + other.count, min(self.first, other.first), max(self.last, other.last))
 
     def again(self, now: datetime, times: int = 1) -> None:
-        """Count in place; ``now`` is not before the instants so far."""
+        """Count in place. What was received later may be counted earlier."""
         self.count += times
-        self.last = now
+        if now > self.last:
+            self.last = now
+        elif now < self.first:
+            self.first = now
 
 
 @dataclass(slots=True)
@@ -86,6 +90,9 @@ class Tally:
         else:
             seen.again(now)
 
+    def over(self, key: SymptomKey, now: datetime) -> None:
+        self.resolved[key] = max(now, self.resolved.get(key, now))
+
     def mark(self, storm: Storm | None) -> None:
         self.storm = join_storms(self.storm, storm)
 
@@ -95,7 +102,7 @@ class Tally:
         for member, seen in other.members.items():
             self.members[member] = seen.joined(self.members.get(member))
         for key, instant in other.resolved.items():
-            self.resolved[key] = max(instant, self.resolved.get(key, instant))
+            self.over(key, instant)
         if other.seen is not None:
             self.seen = other.seen.joined(self.seen)
         self.duplicates += other.duplicates
@@ -229,6 +236,9 @@ def join_storms(old: Storm | None, new: Storm | None) -> Storm | None:
     """Return the storm that both describe: it began with the first, is as large as the larger, and hit what either names."""
     if old is None or new is None:
         return old or new
+    if old.storm_type is StormType.PATTERN:
+        # An anchor whose own signal goes on often takes members in all the same.
+        new = new.replace(storm_type=old.storm_type, window=old.window)
     affected = tuple(dict.fromkeys((*old.affected_resources, *new.affected_resources)))[:MAX_AFFECTED]
     return new.replace(
         detected_at=min(old.detected_at, new.detected_at),

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from actors.controller_actor import BUILDERS, ActorSpec, ControllerActor, load_builder, place
+from actors.controller_actor import BUILDERS, ControllerActor, load_builder
+from actors.resident import ActorSpec, place
 from kubernaut_ray import crds
 from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.client import KubeClient

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from actors.controller_actor import BUILDERS, ActorSpec
+from actors.controller_actor import BUILDERS
+from actors.event_watcher.occurrence import Verdict
+from actors.event_watcher.stats import WatcherStats
 from actors.fleet import FleetPlan
-from actors.telemetry import Telemetry
+from actors.resident import EVENT_WATCHER, ActorSpec
+from actors.telemetry import Telemetry, WatcherTelemetry
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.stats import BUCKETS, LoopStats, Result
 from kubernaut_ray.settings import Settings
@@ -33,6 +36,15 @@ def test_one_actor_a_kind_unless_the_settings_say_more(tmp_path: Path) -> None:
         "controller:aianalyses:32-63",
     ]
     assert len(names) == len(set(names)) == len(BUILDERS) + 1
+
+
+def test_one_event_watcher_where_there_is_a_gateway(tmp_path: Path) -> None:
+    """It is planned beside the controllers, under a name of its own, unless there is nowhere to send to or nobody wants it."""
+    made = plan(tmp_path, gateway="http://127.0.0.1:1").actors
+    assert [spec.name for spec in made if spec.role == EVENT_WATCHER] == ["event-watcher"]
+    assert len(made) == len(BUILDERS) + 1
+    off = plan(tmp_path, gateway="http://127.0.0.1:1", event_watcher={"enabled": False})
+    assert len(off.actors) == len(plan(tmp_path).actors) == len(BUILDERS)
 
 
 def test_a_digest_tells_configurations_apart(tmp_path: Path) -> None:
@@ -65,8 +77,8 @@ class Metric:
     def observe(self, value: float, tags: dict[str, str]) -> None:
         self.inc(1.0, {**tags, "value": str(value)})
 
-    def set(self, value: float, tags: dict[str, str]) -> None:
-        self.told[tuple(tags.values())] = value
+    def set(self, value: float, tags: dict[str, str] | None = None) -> None:
+        self.told[tuple((tags or {}).values())] = value
 
 
 class Loop:
@@ -98,6 +110,30 @@ def test_counters_are_told_as_increments() -> None:
     assert metrics["seconds"].told == {(kind, str(BUCKETS[0])): 1.0, (kind, str(BUCKETS[-1] * 2)): 1.0}
     assert metrics["objects"].told == {(kind,): 7}
     assert metrics["leading"].told == {(kind,): 1.0}
+
+
+class Watcher:
+    """As much of a watcher as telemetry reads."""
+
+    under_way, state = 3, "standby"
+
+    def __init__(self) -> None:
+        self.stats = WatcherStats()
+
+
+def test_the_event_watchers_counters_are_told_by_outcome() -> None:
+    """Forwarded, refused, or passed over for a reason; never an object's name."""
+    telemetry = WatcherTelemetry()
+    telemetry._metrics = {name: Metric() for name in ("events", "retries", "relists", "under_way", "leading")}
+    watcher: Any = Watcher()
+    watcher.stats.forwarded, watcher.stats.refused, watcher.stats.retries = 2, 1, 5
+    watcher.stats.passed_over[Verdict.REPEAT] += 4
+    telemetry.export(watcher)
+    telemetry.export(watcher)
+    assert telemetry._metrics["events"].told == {("forwarded",): 2.0, ("refused",): 1.0, ("repeat",): 4.0}
+    assert telemetry._metrics["retries"].told == {(): 5.0}
+    assert telemetry._metrics["under_way"].told == {(): 3}
+    assert telemetry._metrics["leading"].told == {(): 0.0}
 
 
 @pytest.mark.parametrize("changes", [{"first_shard": 9, "last_shard": 3}, {"first_shard": 0, "last_shard": 64}])
