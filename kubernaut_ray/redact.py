@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 PLACEHOLDER = "[REDACTED]"
 
@@ -168,6 +169,7 @@ def redact_values(values: Mapping[str, str]) -> dict[str, str]:
     return {key: PLACEHOLDER if _gives_away(key) else redact(value) for key, value in values.items()}
 
 
+@lru_cache(4096)
 def _gives_away(name: str) -> bool:
     probe = f"{name}: x"
     return redact(probe) != probe

@@ -14,6 +14,7 @@ import secrets
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -194,17 +195,24 @@ def failed() -> dict[str, str]:
     return {name: app.message for name, app in applications.items() if app.status == "DEPLOY_FAILED"}
 
 
-def stop_serve(log: Path) -> None:
-    """Drain and end the applications; what one could no longer tell another lies in its audit spool.
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """While things end: Ray reports on standard error that Serve's controller ended itself while it was asked to end.
 
-    Ray reports on standard error that Serve's controller ended itself while it was asked to end; that goes to ``log``.
+    That goes to ``log``, because it is no news to whoever asked for the end.
     """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as stream, contextlib.redirect_stderr(stream):
+        yield
+
+
+def stop_serve() -> None:
+    """Drain and end the applications; what one could no longer tell another lies in its audit spool."""
     import ray
     from ray import serve
 
     if ray.is_initialized():
-        with log.open("a") as stream, contextlib.redirect_stderr(stream):
-            serve.shutdown()
+        serve.shutdown()
 
 
 def stop() -> None:

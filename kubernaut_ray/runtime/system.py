@@ -133,11 +133,13 @@ class System:
             await self._fleet.drain()
         if self._served:
             self._progress("draining the services")
-            from actors import catalog_owner
+        with cluster.quiet(self.data_dir / "logs" / "ray.log"):
+            if self._served:
+                from actors import catalog_owner
 
-            await asyncio.to_thread(cluster.stop_serve, self.data_dir / "logs" / "ray.log")
-            await asyncio.to_thread(catalog_owner.stop)
-        await asyncio.to_thread(cluster.stop)
+                await asyncio.to_thread(cluster.stop_serve)
+                await asyncio.to_thread(catalog_owner.stop)
+            await asyncio.to_thread(cluster.stop)
         if self._client is not None:
             await self._client.close()
         for child in reversed(self._children):
