@@ -109,17 +109,17 @@ def create_app(deps: Deps, adapters: Sequence[Adapter] | None = None) -> FastAPI
         except KubernautError as error:
             # Not fatal: the first signals read the discovery again, and are told 503 until it can be read.
             log.warning("gateway.discovery_failed", error=str(error))
-        await gateway.intake.start()
-        async with AsyncExitStack() as open_ports:
+        async with AsyncExitStack() as ends:
+            if deps.close is not None:
+                ends.push_async_callback(deps.close)
+            ends.push_async_callback(gateway.intake.stop)
+            await gateway.intake.start()
             if limits.port:
                 # The same door as for Ray Serve's way in, without the framework's layers around it.
                 own = listening(Before(app, door=door), deps.settings.server.host, limits.port)
-                await open_ports.enter_async_context(own)
+                await ends.enter_async_context(own)
             yield
             await gateway.load.drained(DRAIN_SECONDS)
-        await gateway.intake.stop()
-        if deps.close is not None:
-            await deps.close()
 
     app = FastAPI(title="Kubernaut gateway", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.gateway = gateway

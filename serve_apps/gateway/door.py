@@ -8,6 +8,7 @@ then the body within its limit, then what it says.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
 import uuid
@@ -70,6 +71,7 @@ class Door:
     ) -> None:
         self._intake, self._gate, self._load = intake, gate, load
         self._metrics, self._settings, self._now = metrics, settings, now
+        self._incarnation, self._requests = uuid.uuid4().hex[:16].encode(), itertools.count(1)
         self._routes = {PREFIX + adapter.route: adapter for adapter in adapters}
         self._repeats = {adapter.route: Repeats(intake) for adapter in adapters if adapter.repeats}
         self._rates = Rates(settings.client_requests_per_minute, settings.client_burst)
@@ -88,7 +90,9 @@ class Door:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         sent = headers.get(b"x-request-id", b"")
-        request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
+        request_id = (
+            sent if sent and _REQUEST_ID.fullmatch(sent) else b"%s-%x" % (self._incarnation, next(self._requests))
+        )
         try:
             await self._admit(headers)
             async with self._load.slot():
@@ -153,29 +157,24 @@ class Door:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             raise problem.too_large(limit)
-        message = await self._message(receive)
-        if not message.get("more_body"):
-            body: bytes = message.get("body", b"")
-            if len(body) > limit:
-                raise problem.too_large(limit)
-            return body
-        parts = [message.get("body", b"")]
+        parts: list[bytes] = []
+        size, more = 0, True
         try:
+            # From the first byte on: a client that sends its head only must not keep others out.
             async with asyncio.timeout(READ_SECONDS):
-                while message.get("more_body"):
-                    message = await self._message(receive)
-                    parts.append(message.get("body", b""))
-                    if sum(map(len, parts)) > limit:
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        gone = "the connection was closed before the body had arrived"
+                        raise Problem(400, "client-gone", detail=gone)
+                    part: bytes = message.get("body", b"")
+                    parts.append(part)
+                    size, more = size + len(part), bool(message.get("more_body"))
+                    if size > limit:
                         raise problem.too_large(limit)
         except TimeoutError:
             raise Problem(408, "request-timeout", detail=f"the body did not arrive within {READ_SECONDS:g}s") from None
         return b"".join(parts)
-
-    async def _message(self, receive: Receive) -> Mapping[str, Any]:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Problem(400, "client-gone", detail="the connection was closed before the body had arrived")
-        return message
 
     async def _walk(self, adapter: Adapter, headers: Mapping[bytes, bytes], body: bytes, request_id: str) -> Answer:
         names = {k.decode("latin-1"): v.decode("latin-1") for k, v in headers.items()}
@@ -183,9 +182,10 @@ class Door:
         await adapter.authenticate(delivery)
         parsed = adapter.parse(delivery)
         located: dict[int, Located] = {}
+        generation = self._intake.locator.generation
         outcomes = await self._intake.take(parsed, located)
         if (repeats := self._repeats.get(adapter.route)) is not None:
-            repeats.learn(body, parsed, located)
+            repeats.learn(body, parsed, located, generation)
         status = http_status(outcomes)
         results = [outcome.to_json() for outcome in outcomes]
         if status in {400, 503}:

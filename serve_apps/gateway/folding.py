@@ -13,8 +13,8 @@ ended meanwhile lists nobody, and the signal opens an incident of its own.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,12 +23,14 @@ from kubernaut_ray import clock, names
 from kubernaut_ray.crds.enums import StormType
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
 from serve_apps.gateway.cluster import Cluster
+from serve_apps.gateway.rounds import Rounds, batched
 from serve_apps.gateway.storm import PATTERN_WINDOW
 from serve_apps.gateway.tally import SymptomKey
 from serve_apps.gateway.turns import Turn, Turns
 from serve_apps.gateway.verdict import Known
 
 REMEMBER_SECONDS = 1.0
+NAMES_AT_ONCE = 100
 MAX_HOMES = 20_000
 MAX_NAMES = 100
 
@@ -87,6 +89,7 @@ class Folding:
         self._cluster, self._namespace, self._rules, self._now = cluster, namespace, rules, now
         self._monotonic = monotonic
         self._turns = Turns[str, None]()
+        self._rounds: Rounds[int] = Rounds(self._count)
         self._named_lately: OrderedDict[str, tuple[Sequence[Known], float]] = OrderedDict()
         """The requests among which an anchor was found, by signal name."""
         self._homes: OrderedDict[str, Home] = OrderedDict()
@@ -109,6 +112,8 @@ class Folding:
             if chosen is not None and symptom not in chosen.members:
                 return chosen
         self._named_lately.pop(name, None)
+        if not (await self._rounds.ask((name,)))[name]:
+            return None  # The first of its name, as most are: asked of many names at once.
         requests = [request for request in await self._named(name) if request.open]
         chosen = choose(requests, symptom, self._now(), self._rules)
         if chosen is not None:
@@ -122,6 +127,16 @@ class Folding:
         if not self._rules.enabled:
             return None
         return next((r for r in await self._named(symptom[0]) if r.open and symptom in r.members), None)
+
+    async def _count(self, signal_names: Collection[str]) -> Mapping[str, int]:
+        """Count the requests of each name, by the label that stands for it."""
+        values = {name: names.label_value(name) for name in signal_names}
+        counted: Counter[str] = Counter()
+        for part in batched(sorted(set(values.values())), NAMES_AT_ONCE):
+            labels = f"{names.LABEL_SIGNAL_NAME} in ({','.join(part)})"
+            found = await self._cluster.versions(REMEDIATION_REQUEST, self._namespace, labels=labels)
+            counted.update(version.labels.get(names.LABEL_SIGNAL_NAME, "") for version in found)
+        return {name: counted[value] for name, value in values.items()}
 
     async def _named(self, name: str) -> list[Known]:
         labels = f"{names.LABEL_SIGNAL_NAME}={names.label_value(name)}"

@@ -37,12 +37,13 @@ from serve_apps.gateway.outcome import Outcome
 from serve_apps.gateway.scope import Scope
 from serve_apps.gateway.signal import Ignored, Malformed, Parsed, Signal
 from serve_apps.gateway.storm import StormDetector
-from serve_apps.gateway.tally import Tally
 from serve_apps.gateway.trail import Hushed, Trail
 from serve_apps.gateway.verdict import Absent, Held, Known, Open, Verdict, judge
 
 GROUPS = 128
 """Fingerprints at work at a time, over all requests."""
+MAX_REFUSALS = 2
+"""After so many larger incidents that did not take a signal in, it opens one of its own."""
 
 log = structlog.get_logger(__name__)
 
@@ -84,8 +85,10 @@ class Intake:
         self.occurrences.start()
 
     async def stop(self) -> None:
-        await self.occurrences.stop()
-        await self.locator.stop()
+        try:
+            await self.occurrences.stop()
+        finally:
+            await self.locator.stop()
 
     async def _tell_hushed(self) -> None:
         await self._trail.silenced(self._hushed.drain())
@@ -146,31 +149,44 @@ class Intake:
         """Judge by what was just read; a fingerprint that was folded stands as its anchor does."""
         verdict = judge(fingerprint, found[fingerprint], self.now())
         home = self.folding.home(fingerprint)
-        if home is None or not isinstance(verdict, Absent):
-            return verdict
-        anchor = next((k for k in found.get(home.fingerprint, ()) if k.uid == home.uid and k.open), None)
+        if home is None or home.fingerprint not in found or not isinstance(verdict, Absent):
+            return verdict  # A home that it moved to since the look is found again by ``folding.anchor``.
+        anchor = next((k for k in found[home.fingerprint] if k.uid == home.uid and k.open), None)
         if anchor is None:
             self.folding.left(fingerprint)
             return verdict
         return Open(anchor)
 
     async def _group(
-        self, group: Sequence[Located], found: Mapping[str, Requests], *, fold: bool = True
+        self, group: Sequence[Located], found: Mapping[str, Requests], refusals: int = 0
     ) -> dict[int, Outcome]:
-        """Handle the signals of one fingerprint: those that fire, then those that are over."""
+        """Handle the signals of one fingerprint: those that fire, then those that are over.
+
+        ``refusals`` is how often a larger incident did not take them in.
+        """
         outcomes: dict[int, Outcome] = {}
-        news: list[Located] = []
+        unwritten: defaultdict[Address, list[Located]] = defaultdict(list)
         refused: list[Located] = []
+        fold = refusals < MAX_REFUSALS
+        waits = self._groups.locked()
         async with self._groups:
+            if waits:
+                # An incident may have ended while this waited for room.
+                try:
+                    found = await self.look({group[0].fingerprint})
+                except KubernautError as error:
+                    return {one.place: _unavailable(one.signal.name, error) for one in group}
             verdict = self.verdict(group[0].fingerprint, found)
             for located in sorted(group, key=lambda one: one.signal.resolved):
                 try:
                     if located.signal.resolved:
-                        outcomes[located.place] = await self._over(located, verdict)
+                        known, outcomes[located.place] = await self._over(located, verdict)
+                        if known is not None:
+                            unwritten[Address.of(known)].append(located)
                         continue
                     verdict, outcomes[located.place] = await self._firing(located, verdict, fold=fold)
                     if isinstance(verdict, Open) and not located.on_record(verdict.request):
-                        news.append(located)
+                        unwritten[Address.of(verdict.request)].append(located)
                 except _Elsewhere:
                     refused.append(located)
                 except Invalid as error:
@@ -183,28 +199,44 @@ class Intake:
                 except (Retryable, Permanent) as error:
                     log.warning("gateway.signal_not_durable", signal=located.signal.name, error=str(error))
                     outcomes[located.place] = _unavailable(located.signal.name, error)
-            if isinstance(verdict, Open) and news:
-                failed, turned_away = await self._put_on_record(verdict.request, news)
+            for address, some in unwritten.items():
+                failed, turned_away = await self._put_on_record(address, some)
                 outcomes |= failed
                 refused += turned_away
         if refused:
-            outcomes |= await self._take_alone(refused)
+            outcomes |= await self._take_again(refused, refusals + 1)
         return outcomes
 
-    async def _put_on_record(self, known: Known, news: Sequence[Located]) -> tuple[dict[int, Outcome], list[Located]]:
-        """Write new symptoms and members down before they are acknowledged.
+    async def _put_on_record(
+        self, address: Address, some: Sequence[Located]
+    ) -> tuple[dict[int, Outcome], list[Located]]:
+        """Write new symptoms and members, and what is over, down before they are acknowledged.
 
         Returns the outcomes of those that could not be written, and those that the incident does not take in any more.
         """
+        news = [one for one in some if not one.signal.resolved]
         try:
-            after = await self.occurrences.flush_now(Address.of(known))
-        except Retryable as error:
-            log.warning("gateway.symptoms_not_durable", remediation=known.name, error=str(error))
-            return {located.place: _unavailable(located.signal.name, error) for located in news}, []
-        return {}, [located for located in news if after is None or not located.on_record(after)]
+            after = await self.occurrences.flush_now(address)
+        except Invalid:
+            # No repeat could write it. Its own target's incident goes on all the same.
+            return {}, [one for one in news if not one.is_own(address.fingerprint)]
+        except (Retryable, Permanent) as error:
+            log.warning("gateway.symptoms_not_durable", remediation=address.name, error=str(error))
+            return {one.place: _unavailable(one.signal.name, error) for one in some}, []
+        if after is None or not after.open:
+            return {}, news
+        # A later resolution may be on record already: then it was taken in too.
+        return {}, [
+            one
+            for one in news
+            if not (one.is_own(after.fingerprint) or one.on_record(after) or after.over(one.symptom))
+        ]
 
-    async def _take_alone(self, refused: Sequence[Located]) -> dict[int, Outcome]:
-        """Handle signals that the larger incident refused: it ended just now, or is full."""
+    async def _take_again(self, refused: Sequence[Located], refusals: int) -> dict[int, Outcome]:
+        """Handle signals that the larger incident refused: it ended just now, is full, or is nobody's to manage."""
+        if refusals > MAX_REFUSALS:
+            error = Retryable("the incidents that it could be part of change faster than they can be read")
+            return {one.place: _unavailable(one.signal.name, error) for one in refused}
         groups: defaultdict[str, list[Located]] = defaultdict(list)
         for located in refused:
             self.folding.forget(located.signal.name)
@@ -217,14 +249,14 @@ class Intake:
             return {one.place: _unavailable(one.signal.name, error) for one in refused}
         outcomes: dict[int, Outcome] = {}
         for group in groups.values():
-            outcomes |= await self._group(group, found, fold=False)
+            outcomes |= await self._group(group, found, refusals)
         return outcomes
 
     async def _firing(self, located: Located, verdict: Verdict, *, fold: bool) -> tuple[Verdict, Outcome]:
         match verdict:
             case Open(known):
                 self.count(located, known, duplicate=True)
-                if located.fingerprint != known.fingerprint or located.member is not None:
+                if not located.is_own(known.fingerprint):
                     return verdict, self._accepted(located, known)
                 message = f"one more occurrence of {known.name}"
                 return verdict, self._joined(located, known, AdmissionReason.IN_PROGRESS, message)
@@ -248,14 +280,16 @@ class Intake:
             anchor = await self.folding.anchor(located.symptom)
             if anchor is None:
                 return await self._create(located, absent)
-        self.folding.moved(located.fingerprint, anchor)
-        return await self._firing(located, Open(anchor), fold=fold)
+        # Outside the turn: it was read up to a second ago, and all who come here now share one look.
+        found = await self.ledger.look((anchor.fingerprint,))
+        current = next((k for k in found[anchor.fingerprint] if k.uid == anchor.uid and k.open), None)
+        if current is None or (current.crowded and not located.on_record(current)):
+            raise _Elsewhere
+        self.folding.moved(located.fingerprint, current)
+        return await self._firing(located, Open(current), fold=fold)
 
     async def _create(self, located: Located, absent: Absent) -> tuple[Verdict, Outcome]:
         signal, resolution = located.signal, located.resolution
-        by_hand = await self._admission.unlabelled(located.fingerprint)
-        if not isinstance(by_hand, Absent):
-            return await self._firing(located, by_hand, fold=False)
         result = await self._admission.create(
             located.fingerprint,
             absent,
@@ -281,22 +315,25 @@ class Intake:
         )
         return Open(known), outcome
 
-    async def _over(self, located: Located, verdict: Verdict) -> Outcome:
-        """Record that the source says a signal is over. Such a signal never opens anything."""
-        known = verdict.request if isinstance(verdict, Open) else await self._holder(located)
+    async def _over(self, located: Located, verdict: Verdict) -> tuple[Known | None, Outcome]:
+        """Count that the source says a signal is over, and where that is to be written. Such a signal never opens anything."""
+        known = verdict.request if isinstance(verdict, Open) else None
+        if known is None or not located.on_record(known):
+            known = await self._holder(located) or known
         if known is None:
             message = "the signal is over and no request is open for it"
-            return located.outcome(SignalOutcome.RESOLVED, AdmissionReason.NOTHING_OPEN, message)
-        signal = located.signal
-        tally = Tally(resolved={located.symptom: signal.received_time}, source=signal.source)
-        await self.occurrences.write(Address.of(known), tally)
-        return located.outcome(
+            return None, located.outcome(SignalOutcome.RESOLVED, AdmissionReason.NOTHING_OPEN, message)
+        tally = self.occurrences.tally(Address.of(known))
+        tally.over(located.symptom, located.signal.received_time)
+        tally.source = located.signal.source
+        outcome = located.outcome(
             SignalOutcome.RESOLVED,
             AdmissionReason.RESOLUTION_RECORDED,
             f"recorded on {known.name} that the signal is over",
             remediation=known.name,
             namespace=self.namespace,
         )
+        return known, outcome
 
     async def _holder(self, located: Located) -> Known | None:
         """Find the incident that took this signal in: that of its storm, or of a node that may be back by now."""
@@ -340,7 +377,7 @@ class Intake:
             self.metrics.storm(storm)
         tally = self.occurrences.tally(Address.of(known))
         tally.count(1, signal.received_time, signal.source, duplicates=int(duplicate))
-        if located.fingerprint == known.fingerprint and located.member is None:
+        if located.is_own(known.fingerprint):
             tally.symptom(located.symptom, signal.received_time)
         elif not located.on_record(known):
             tally.member(located.as_member, signal.received_time)
@@ -349,14 +386,14 @@ class Intake:
 
 
 class _Elsewhere(Exception):
-    """Nobody manages the larger thing: the signal is its own target's."""
+    """Nobody manages the larger thing, or it takes no further signal in."""
 
 
 def _pattern(located: Located, anchor: Known) -> Storm:
     return Storm(
         storm_type=StormType.PATTERN,
         window="2m",
-        alert_count=len(anchor.members) + 2,
+        alert_count=len(anchor.members) + 2,  # At least; what is written counts those that come with it.
         affected_resources=(located.resource,),
         detected_at=located.signal.received_time,
     )

@@ -56,14 +56,19 @@ async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
         server.serve(sockets=[listener]), name="gateway-listener", context=contextvars.Context()
     )
     try:
-        while not server.started and not serving.done():
+        while not server.started:
+            if serving.done():
+                await serving
+                raise Permanent(f"nothing serves gateway.port {port} on {host}", reason="NotListening")
             await asyncio.sleep(0.01)
         log.info("gateway.listening", host=host, port=port)
         yield
     finally:
         server.should_exit = True
-        await serving
-        listener.close()
+        try:
+            await serving
+        finally:
+            listener.close()
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -58,7 +58,7 @@ class Load:
         self.draining = True
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while self.working and loop.time() < until:
+        while (self.working or self.waiting) and loop.time() < until:
             await asyncio.sleep(0.02)
 
 

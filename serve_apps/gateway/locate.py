@@ -123,7 +123,7 @@ class Locator:
         located = Located.of(signal, resolution).at(place, signal)
         if len(self._findings) >= CAPACITY:
             self._findings.clear()
-        self._findings[_key(signal)] = _Finding(located, time.monotonic() + FRESH_SECONDS, generation)
+        self._findings[_key(signal)] = _Finding(located.bare(), time.monotonic() + FRESH_SECONDS, generation)
         return place, located
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from kubernaut_ray.crds.enums import AdmissionReason, SignalOutcome
 from serve_apps.gateway import fingerprint as fingerprints
+from serve_apps.gateway.metrics import RepeatedLabels
 from serve_apps.gateway.outcome import Outcome
 from serve_apps.gateway.owners import Resolution
 from serve_apps.gateway.signal import Signal
@@ -25,11 +26,13 @@ class Located:
     """Set when the incident is that of a node which was lost under the signal's own target."""
     place: int = 0
     """Its position in the payload."""
-    label: tuple[str, str, str] = ("", "", "")
-    """Type, severity and name of the signal, as metrics count it."""
+    recorded_by: Known | None = field(default=None, repr=False)
+    """The reading of a request that was seen to list it."""
     answer: bytes = field(default=b"", repr=False)
     """The outcome of one more occurrence, rendered; ``answer_for`` says of which request."""
     answer_for: str = ""
+    answer_labels: RepeatedLabels = ("", "", "", AdmissionReason.IN_PROGRESS)
+    """As metrics count it."""
 
     @classmethod
     def of(cls, signal: Signal, resolution: Resolution) -> Located:
@@ -46,7 +49,6 @@ class Located:
             resource,
             (signal.name, resource),
             None if workload is None else (signal.name, resource, str(workload)[:MAX_RESOURCE]),
-            label=(signal.type, signal.severity, signal.name),
         )
 
     @property
@@ -56,7 +58,12 @@ class Located:
 
     def at(self, place: int, signal: Signal) -> Located:
         """Return the same finding for another signal like it."""
-        return replace(self, place=place, signal=signal, label=(signal.type, signal.severity, signal.name))
+        return replace(self, place=place, signal=signal, answer=b"", answer_for="")
+
+    def bare(self) -> Located:
+        """Return it without all that only opening an incident needs: thousands are remembered."""
+        signal = replace(self.signal, annotations={}, description="", provider_data={}, raw={})
+        return replace(self, signal=signal)
 
     def alone(self) -> Located:
         """Return it as an incident of its own target, when the larger one takes nobody in any more."""
@@ -71,11 +78,11 @@ class Located:
 
     def on_record(self, known: Known) -> bool:
         """Tell whether the request says already that this signal fires."""
-        return self.symptom in known.members or (self.is_own(known) and known.knows(self.symptom))
+        return self.symptom in known.members or (self.is_own(known.fingerprint) and known.knows(self.symptom))
 
-    def is_own(self, known: Known) -> bool:
-        """Tell whether the request is that of the signal's own target, and not of something larger."""
-        return self.member is None and self.fingerprint == known.fingerprint
+    def is_own(self, fingerprint: str) -> bool:
+        """Tell whether the request of this fingerprint is that of the signal's own target, and not of something larger."""
+        return self.member is None and self.fingerprint == fingerprint
 
     def outcome(
         self,

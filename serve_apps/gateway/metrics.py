@@ -11,9 +11,12 @@ from kubernaut_ray.crds.enums import AdmissionReason, Severity, SignalOutcome
 from serve_apps.gateway.cluster import BreakerState
 
 MAX_SIGNAL_NAMES = 100
+MAX_REPEATED = 1000
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _OTHER = "other"
 _SEVERITIES = frozenset(Severity)
+RepeatedLabels = tuple[str, str, str, AdmissionReason]
+"""Type, severity and name of a signal, and why it is a duplicate."""
 _BREAKER = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
@@ -21,7 +24,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._names: set[str] = set()
-        self._repeated: dict[tuple[str, str, str], int] = {}
+        self._timers: dict[tuple[str, int], Histogram] = {}
+        self._repeated: dict[RepeatedLabels, int] = {}
         registry = self.registry
         self._received = Counter(
             "gateway_signals_received_total",
@@ -82,9 +86,11 @@ class Metrics:
     def received(self, source_type: str, severity: str, times: int = 1) -> None:
         self._received.labels(source_type, severity if severity in _SEVERITIES else _OTHER).inc(times)
 
-    def repeated(self, label: tuple[str, str, str], times: int) -> None:
-        """Count duplicates by (type, severity, name). They reach the counters when somebody reads them: this is called often."""
-        self._repeated[label] = self._repeated.get(label, 0) + times
+    def repeated(self, labels: RepeatedLabels, times: int) -> None:
+        """Count duplicates. They reach the counters when somebody reads them, or at so many: this is called often."""
+        self._repeated[labels] = self._repeated.get(labels, 0) + times
+        if len(self._repeated) >= MAX_REPEATED:
+            self._settle()
 
     def folded(self, reason: AdmissionReason) -> None:
         self._folded.labels(reason).inc()
@@ -109,15 +115,21 @@ class Metrics:
         self._assumed.inc()
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
-        self._duration.labels(endpoint, str(status)).observe(seconds)
+        timer = self._timers.get((endpoint, status))
+        if timer is None:
+            timer = self._timers[endpoint, status] = self._duration.labels(endpoint, str(status))
+        timer.observe(seconds)
 
     def shed(self) -> None:
         self._shed.inc()
 
     def render(self) -> bytes:
+        self._settle()
+        return generate_latest(self.registry)
+
+    def _settle(self) -> None:
         repeated, self._repeated = self._repeated, {}
-        for (source_type, severity, signal_name), times in repeated.items():
+        for (source_type, severity, signal_name, reason), times in repeated.items():
             self.received(source_type, severity, times)
             self.deduplicated(signal_name, times)
-            self.outcome(SignalOutcome.DUPLICATE, AdmissionReason.IN_PROGRESS, times)
-        return generate_latest(self.registry)
+            self.outcome(SignalOutcome.DUPLICATE, reason, times)

@@ -17,11 +17,13 @@ import orjson
 from kubernaut_ray.crds.enums import AdmissionReason, SignalOutcome
 from kubernaut_ray.errors import KubernautError
 from serve_apps.gateway.intake import Intake
+from serve_apps.gateway.ledger import Requests
 from serve_apps.gateway.located import Located
+from serve_apps.gateway.metrics import RepeatedLabels
 from serve_apps.gateway.occurrences import Address
-from serve_apps.gateway.outcome import Outcome, http_status
+from serve_apps.gateway.outcome import Outcome
 from serve_apps.gateway.signal import Parsed, Signal
-from serve_apps.gateway.verdict import Absent, Held, Known, Open
+from serve_apps.gateway.verdict import Absent, Held, Known, Open, Verdict
 
 FRESH_SECONDS = 10.0
 CAPACITY = 10_000
@@ -52,17 +54,21 @@ class Repeats:
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
+        self._judged: dict[str, tuple[Requests, Requests | None, Open]] = {}
         self._known: dict[bytes, tuple[Located, float, int, str]] = {}
 
-    def learn(self, body: bytes, parsed: Sequence[Parsed], located: Mapping[int, Located]) -> None:
-        """Remember what the long way found out about the alerts of this payload."""
+    def learn(self, body: bytes, parsed: Sequence[Parsed], located: Mapping[int, Located], generation: int) -> None:
+        """Remember what the long way found out about the alerts of this payload.
+
+        ``generation`` is the locator's from before: what has changed since must not pass for known.
+        """
         if not located:
             return
         try:
             alerts = _decode(body).alerts
         except msgspec.DecodeError:
             return
-        until, generation = time.monotonic() + FRESH_SECONDS, self._intake.locator.generation
+        until = time.monotonic() + FRESH_SECONDS
         for place, found in located.items():
             entry = parsed[place]
             raw = bytes(alerts[place].labels) if place < len(alerts) else b""
@@ -72,7 +78,7 @@ class Repeats:
                 continue  # Some of its labels are the group's, and another group's are others.
             if len(self._known) >= CAPACITY:
                 self._known.clear()
-            self._known[raw] = (found, until, generation, alerts[place].starts_at)
+            self._known[raw] = (found.bare(), until, generation, alerts[place].starts_at)
 
     def find(self, body: bytes) -> list[Located] | None:
         """Return what each alert of the payload is about, if all of them fire and were seen a short while ago."""
@@ -95,6 +101,7 @@ class Repeats:
                 known is None
                 or known[1] < now
                 or known[2] != generation
+                or known[3] != alert.starts_at  # On which it may depend whether a lost node is behind it.
                 or not common <= known[0].signal.labels.items()
             ):
                 return None
@@ -119,38 +126,57 @@ class Repeats:
             return None
         standing: dict[str, Open | Held] = {}
         for fingerprint, group in groups.items():
-            verdict = self._intake.verdict(fingerprint, found)
+            verdict = self._verdict(fingerprint, found)
             if isinstance(verdict, Absent):
                 return None
-            if isinstance(verdict, Open) and not all(one.on_record(verdict.request) for one in group):
-                return None
+            if isinstance(verdict, Open):
+                for one in group:
+                    if one.recorded_by is not verdict.request:
+                        if not one.on_record(verdict.request):
+                            return None
+                        one.recorded_by = verdict.request
             standing[fingerprint] = verdict
         for fingerprint, group in groups.items():
             self._count(group, standing[fingerprint].request)
+        answer = _render(alerts, standing, self._intake.namespace)
         self._tell(alerts)
-        return _render(alerts, standing, self._intake.namespace)
+        return answer
+
+    def _verdict(self, fingerprint: str, found: Mapping[str, Requests]) -> Verdict:
+        """Judge; what was judged open by the very same readings is so again."""
+        home = self._intake.folding.home(fingerprint)
+        basis = (found[fingerprint], None if home is None else found.get(home.fingerprint))
+        judged = self._judged.get(fingerprint)
+        if judged is not None and judged[0] is basis[0] and judged[1] is basis[1]:
+            return judged[2]
+        verdict = self._intake.verdict(fingerprint, found)
+        if isinstance(verdict, Open):
+            if len(self._judged) >= CAPACITY:
+                self._judged.clear()
+            self._judged[fingerprint] = (*basis, verdict)
+        return verdict
 
     def _count(self, group: Sequence[Located], known: Known) -> None:
         now = self._intake.now()
         tally = self._intake.occurrences.tally(Address.of(known))
         tally.count(len(group), now, group[0].signal.source, duplicates=len(group))
         for located in group:
-            if located.symptom not in known.members:
+            if located.is_own(known.fingerprint):
                 tally.symptom(located.symptom, now)
 
     def _tell(self, alerts: Sequence[Located]) -> None:
         """Count them in metrics and storms, once for each name."""
         metrics, now = self._intake.metrics, self._intake.now()
-        by_name: dict[tuple[str, str, str], list[str]] = {}
+        by_name: dict[RepeatedLabels, list[str]] = {}
         for located in alerts:
-            resources = by_name.get(located.label)
+            resources = by_name.get(located.answer_labels)
             if resources is None:
-                by_name[located.label] = [located.resource]
+                by_name[located.answer_labels] = [located.resource]
             else:
                 resources.append(located.resource)
-        for label, resources in by_name.items():
-            metrics.repeated(label, len(resources))
-            if (storm := self._intake.storms.observe(label[2], resources, now)) is not None:
+        for labels, resources in by_name.items():
+            metrics.repeated(labels, len(resources))
+            if (storm := self._intake.storms.observe(labels[2], resources, now)) is not None:
                 metrics.storm(storm)
 
 
@@ -158,13 +184,16 @@ def _render(alerts: Sequence[Located], standing: Mapping[str, Open | Held], name
     answers = []
     for located in alerts:
         verdict = standing[located.fingerprint]
-        stands = f"{verdict.request.uid}{verdict.reason if isinstance(verdict, Held) else ''}"
+        stands = f"{verdict.request.uid}{verdict.why if isinstance(verdict, Held) else ''}"
         if located.answer_for != stands:
-            located.answer = orjson.dumps(_outcome(located, verdict, namespace).to_json())
+            outcome = _outcome(located, verdict, namespace)
+            signal = located.signal
+            located.answer = orjson.dumps(outcome.to_json())
+            located.answer_labels = (signal.type, signal.severity, signal.name, outcome.reason)
             located.answer_for = stands
         answers.append(located.answer)
     if len(answers) == 1:
-        return http_status([_outcome(alerts[0], standing[alerts[0].fingerprint], namespace)]), answers[0]
+        return 202, answers[0]
     return 207, b'{"results":[' + b",".join(answers) + b'],"summary":' + orjson.dumps(_summary(len(answers))) + b"}"
 
 

@@ -5,13 +5,14 @@ Counts are sums, instants are extremes, so that two replicas that fold their tal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from kubernaut_ray import clock
 from kubernaut_ray.crds.enums import StormType
 from kubernaut_ray.crds.remediation_request import Deduplication, Member, SignalResolution, Storm, Symptom
 from kubernaut_ray.crds.shared import TargetResource
@@ -93,6 +94,18 @@ class Tally:
     def over(self, key: SymptomKey, now: datetime) -> None:
         self.resolved[key] = max(now, self.resolved.get(key, now))
 
+    def drop(self, members: Collection[MemberKey]) -> None:
+        """Take members out again, with their counts."""
+        for key in members:
+            times = self.members.pop(key).count
+            self.duplicates = max(0, self.duplicates - times)
+            if self.seen is not None:
+                self.seen.count -= times
+        if self.seen is not None and self.seen.count <= 0:
+            self.seen = None
+        if not self.members and not self.symptoms:
+            self.storm = None
+
     def mark(self, storm: Storm | None) -> None:
         self.storm = join_storms(self.storm, storm)
 
@@ -130,9 +143,60 @@ def record(old: Recorded, tally: Tally, opener: SymptomKey | None = None, *, adm
     return Recorded(
         _deduplication(old.deduplication, tally, symptoms),
         _resolution(old.resolved, tally, symptoms, members, opener),
-        join_storms(old.storm, tally.storm),
+        _sized(join_storms(old.storm, tally.storm), tally, members),
         members,
     )
+
+
+def _sized(storm: Storm | None, tally: Tally, members: tuple[Member, ...]) -> Storm | None:
+    """A storm that takes members in has as many alerts as are listed, and the one that it began with."""
+    if storm is None or tally.storm is None or not tally.members:
+        return storm
+    listed = 1 + sum(len(member.signals) + len(member.over) for member in members)
+    return storm.replace(alert_count=max(storm.alert_count, listed))
+
+
+def unlisted(new: Recorded, tally: Tally) -> list[MemberKey]:
+    """Return the members of the tally that the incident does not list: it has ended, or has no room for them."""
+    if not tally.members:
+        return []
+    listed = {(m.target, m.resource): m for m in new.members}
+    return [
+        (signal, resource, target)
+        for signal, resource, target in tally.members
+        if (member := listed.get((target, resource))) is None or signal not in (*member.signals, *member.over)
+    ]
+
+
+def recount(status: Mapping[str, Any], tally: Tally) -> dict[str, Any] | None:
+    """Return the change of the status when a tally only repeats what it says already; ``None`` when it is not that simple.
+
+    The same result as ``record``'s, without reading and validating the whole: a storm does this hundreds of times a second.
+    """
+    old = status.get("deduplication")
+    if tally.seen is None or tally.members or tally.resolved or tally.storm or "resolved" in status:
+        return None
+    if not isinstance(old, dict) or not isinstance(listed := old.get("symptoms"), list):
+        return None
+    try:
+        at = {(one["signalName"], one["resource"]): place for place, one in enumerate(listed)}
+        symptoms = list(listed)
+        for key, seen in tally.symptoms.items():
+            symptoms[at[key]] = symptoms[at[key]] | _again(symptoms[at[key]], seen)
+        return {"deduplication": _again(old, tally.seen) | {"symptoms": symptoms}}
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _again(old: Mapping[str, Any], seen: Seen) -> dict[str, Any]:
+    """Add to a count. Raises ``ValueError`` where more than the count and the last instant would change."""
+    last, first = clock.rfc3339(seen.last), clock.rfc3339(seen.first)
+    before = (old["firstSeenAt"], old["lastSeenAt"])
+    if old.get("resolvedAt") or not all(len(text) == len(last) for text in before) or first < before[0]:
+        raise ValueError
+    if not isinstance(old["occurrenceCount"], int) or old["occurrenceCount"] < 1:
+        raise ValueError
+    return {"lastSeenAt": max(last, before[1]), "occurrenceCount": old["occurrenceCount"] + seen.count}
 
 
 def _members(old: tuple[Member, ...], tally: Tally, *, admits: bool) -> tuple[Member, ...]:

@@ -23,6 +23,8 @@ from kubernaut_ray.crds.enums import AdmissionReason, Outcome, RemediationPhase
 from kubernaut_ray.kube.client import Object
 from serve_apps.gateway.tally import MAX_MEMBERS, MAX_SYMPTOMS, SymptomKey, opened_by
 
+_OPENER = ("signalName", "signalResource", "targetResource")
+_OURS = ("deduplication", "resolved", "storm", "members")
 _TERMINAL = frozenset(phase for phase in RemediationPhase if phase.terminal)
 
 
@@ -52,7 +54,7 @@ class Known:
     storm: str = ""
     """The type of the storm that it is marked with."""
     obj: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """As it was read, for the next conditional write."""
+    """What the next conditional write goes by, as it was read. No more of it: thousands are remembered."""
 
     @classmethod
     def of(cls, obj: Object) -> Known:
@@ -74,9 +76,24 @@ class Known:
             deleting="deletionTimestamp" in meta,
             signal_name=str(spec.get("signalName", "")),
             storm=str(storm.get("stormType", "")) if isinstance(storm, dict) else "",
-            obj=obj,
+            obj={
+                "spec": {name: spec[name] for name in _OPENER if name in spec},
+                "status": {name: status[name] for name in _OURS if name in status},
+            },
             **_symptoms(spec, status),
             **_members(status),
+        )
+
+    def over(self, symptom: SymptomKey) -> bool:
+        """Tell whether it says that this signal fired, as a member or as a symptom, and is over."""
+        status = self.obj.get("status") or {}
+        return any(
+            signal == symptom[0] and member.get("resource") == symptom[1]
+            for member in _listed(status, "members")
+            for signal in member.get("over") or ()
+        ) or any(
+            (one.get("signalName"), one.get("resource")) == symptom and one.get("resolvedAt")
+            for one in _listed(status.get("deduplication"), "symptoms")
         )
 
     def knows(self, symptom: SymptomKey) -> bool:
@@ -145,9 +162,7 @@ def _newest(fingerprint: str, requests: Sequence[Known]) -> Known:
 
 
 def _symptoms(spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
-    deduplication = status.get("deduplication")
-    found = deduplication.get("symptoms") if isinstance(deduplication, dict) else None
-    listed = [s for s in found if isinstance(s, dict)] if isinstance(found, list) else []
+    listed = _listed(status.get("deduplication"), "symptoms")
     over = {(str(s.get("signalName", "")), str(s.get("resource", ""))): bool(s.get("resolvedAt")) for s in listed}
     if (opener := opened_by(spec)) is not None:
         over.setdefault(opener, False)
@@ -155,12 +170,14 @@ def _symptoms(spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _members(status: dict[str, Any]) -> dict[str, Any]:
-    found = status.get("members")
-    if not isinstance(found, list):
-        return {}
-    listed = [m for m in found if isinstance(m, dict)]
+    listed = _listed(status, "members")
     firing = frozenset((str(signal), str(m.get("resource", ""))) for m in listed for signal in m.get("signals") or ())
     return {"members": firing, "crowded": len(listed) >= MAX_MEMBERS}
+
+
+def _listed(value: Any, name: str) -> list[dict[str, Any]]:
+    found = value.get(name) if isinstance(value, dict) else None
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _instant(value: Any) -> datetime | None:

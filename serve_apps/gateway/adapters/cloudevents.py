@@ -21,7 +21,6 @@ decided by what it is about, and a repeated event is a duplicate of its own inci
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,10 +123,11 @@ def _structured(event: Any, path: str, received: datetime) -> Parsed:
 
 def _decoded(encoded: str, content_type: str, path: str, problems: Problems) -> tuple[Any, str]:
     try:
-        return _content(base64.b64decode(encoded, validate=True), content_type, path, problems)
-    except binascii.Error:
+        content = base64.b64decode(encoded, validate=True)
+    except ValueError:  # Also for characters that are not ASCII.
         problems.append((path, "is not base64"))
         return None, ""
+    return _content(content, content_type, path, problems)
 
 
 def _binary(delivery: Delivery, media_type: str) -> Parsed:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -123,7 +122,7 @@ class Verifier:
             raise Problem(403, detail="SNS message: SignatureVersion must be 1 or 2")
         try:
             signature = base64.b64decode(envelope.fields["Signature"], validate=True)
-        except binascii.Error:
+        except ValueError:
             raise Problem(403, detail="SNS message: Signature is not base64") from None
         certificate = await self._certificate(envelope.fields["SigningCertURL"], now)
         key = certificate.public_key()

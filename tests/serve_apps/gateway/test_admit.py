@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from kubernaut_ray import names
 from kubernaut_ray.crds.enums import AdmissionReason, RemediationPhase
 from kubernaut_ray.errors import Permanent
-from kubernaut_ray.kube.client import Object, ObjectList
-from kubernaut_ray.kube.errors import Invalid
-from kubernaut_ray.kube.resources import REMEDIATION_REQUEST, Resource
+from kubernaut_ray.kube.client import Object
+from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
 from serve_apps.gateway import request
 from serve_apps.gateway.admit import Admission
 from serve_apps.gateway.cluster import Cluster
@@ -175,28 +174,15 @@ async def test_labels_edited_by_hand_do_not_break_the_lock() -> None:
         REMEDIATION_REQUEST, name, {"metadata": {"labels": {names.LABEL_FINGERPRINT: None}}}, "kubernaut-system"
     )
     assert await admit(admission(world)) == (name, False)
-    verdict = await admission(world).unlabelled(FINGERPRINT)
-    assert isinstance(verdict, Open)
-    assert verdict.request.name == name
 
 
-async def test_an_old_api_server_is_asked_by_label() -> None:
-    """Where fields cannot be selected, the label finds candidates and the full fingerprint decides."""
-
-    class Old(World):
-        async def list(self, resource: Resource, namespace: str | None = None, **selectors: Any) -> ObjectList:
-            if selectors.get("fields"):
-                raise Invalid("field label not supported", status=400, reason="BadRequest")
-            return await super().list(resource, namespace, **selectors)
-
-    world = Old()
-    one = admission(world)
-    assert await one.unlabelled(FINGERPRINT) == Absent()
-    name, created = await admit(one)
-    assert created
-    verdict = await one.unlabelled(FINGERPRINT)
-    assert isinstance(verdict, Open)
-    assert verdict.request.name == name
+async def test_a_request_made_by_hand_is_found_without_its_label() -> None:
+    """A request under a name of its own, and without labels, makes its signal a duplicate all the same."""
+    world = World()
+    by_hand = build("made-by-hand")
+    del by_hand["metadata"]["labels"]
+    await world.create(REMEDIATION_REQUEST, by_hand, "kubernaut-system")
+    assert await admit(admission(world)) == ("made-by-hand", False)
 
 
 async def test_a_name_taken_by_another_fingerprint_is_an_error() -> None:

@@ -10,6 +10,7 @@ import pytest
 from kubernaut_ray.kube.client import Version
 from kubernaut_ray.kube.errors import Unavailable
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST, Resource
+from serve_apps.gateway import ledger as ledgers
 from serve_apps.gateway import request
 from serve_apps.gateway.cluster import Cluster
 from serve_apps.gateway.ledger import Ledger
@@ -75,13 +76,14 @@ async def test_what_has_not_changed_is_not_read_again() -> None:
     ledger = Ledger(Cluster(world), NAMESPACE)
     for i in range(100):
         await opened(world, i)
-    wanted = [fingerprint(i) for i in range(150)]
+    wanted = [fingerprint(i) for i in range(100)]
     first = await ledger.look(wanted)
     assert sum(map(len, first.values())) == 100
     lists = world.reads["list RemediationRequest"]
     await finish(world, 7)
     again = await ledger.look(wanted)
-    assert world.reads["list RemediationRequest"] == lists + 1
+    # The one that changed, and those that lack the label.
+    assert world.reads["list RemediationRequest"] == lists + 2
     assert [f for f, known in again.items() if known and known[0].phase] == [fingerprint(7)]
 
 
@@ -131,3 +133,87 @@ async def test_a_failed_read_fails_its_askers_and_nobody_else() -> None:
         await ledger.look([fingerprint(1)])
     world.fault = None
     assert (await ledger.look([fingerprint(1)]))[fingerprint(1)] == ()
+
+
+async def test_one_made_by_hand_is_seen_beside_a_finished_one() -> None:
+    """What has no label is found whenever what has one stands in nobody's way."""
+    world = World()
+    ledger = Ledger(Cluster(world), NAMESPACE)
+    await opened(world, 1)
+    await ledger.look([fingerprint(1)])
+    await finish(world, 1)
+    assert len((await ledger.look([fingerprint(1)]))[fingerprint(1)]) == 1
+    signal = Signal("A", "prometheus-alert", "alertmanager", "warning", NOW, NOW)
+    by_hand = request.build(signal, Resolution(TARGET), fingerprint(1), "by-hand", NAMESPACE)
+    del by_hand["metadata"]["labels"]
+    await world.create(REMEDIATION_REQUEST, by_hand, NAMESPACE)
+    found = (await ledger.look([fingerprint(1)]))[fingerprint(1)]
+    assert {k.name: k.open for k in found} == {"rr-1": False, "by-hand": True}
+    again = (await ledger.look([fingerprint(1)]))[fingerprint(1)]
+    assert {k.name for k in again} == {"rr-1", "by-hand"}
+
+
+async def test_a_round_that_was_cancelled_holds_nobody_up() -> None:
+    """Whoever asks after it begins another one."""
+    world = Slow()
+    ledger = Ledger(Cluster(world), NAMESPACE)
+    await opened(world, 1)
+    first = asyncio.create_task(ledger.look([fingerprint(1)]))
+    await until(lambda: first.done())
+    for _ in range(2):
+        asking = asyncio.create_task(ledger.look([fingerprint(1)]))
+        begun = len(world.gates)
+        await until(lambda: len(world.gates) > begun)  # noqa: B023
+        waiting = asyncio.create_task(ledger.look([fingerprint(1)]))
+        await asyncio.sleep(0)
+        round_ = ledger._rounds._next
+        assert round_ is not None
+        round_.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        world.gates[-1].set()
+        await asking
+    later = asyncio.create_task(ledger.look([fingerprint(1)]))
+    begun = len(world.gates)
+    await until(lambda: len(world.gates) > begun)
+    world.gates[-1].set()
+    assert len((await later)[fingerprint(1)]) == 1
+
+
+async def test_who_gives_up_does_not_take_the_others_along() -> None:
+    """A sender's time is over: the round goes on for those who share it."""
+    world = Slow()
+    ledger = Ledger(Cluster(world), NAMESPACE)
+    await opened(world, 1)
+    await ledger.look([fingerprint(1)])
+    asking = [asyncio.create_task(ledger.look([fingerprint(1)])) for _ in range(3)]
+    await until(lambda: world.gates)
+    asking[0].cancel()
+    world.gates[0].set()
+    ends = await asyncio.gather(*asking, return_exceptions=True)
+    assert [isinstance(end, asyncio.CancelledError) for end in ends] == [True, False, False]
+
+
+async def test_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than can be remembered are all found, in one look and after it."""
+    monkeypatch.setattr(ledgers, "CAPACITY", 10)
+    world = World()
+    ledger = Ledger(Cluster(world), NAMESPACE)
+    for i in range(40):
+        await opened(world, i)
+    for _ in range(3):
+        found = await ledger.look([fingerprint(i) for i in range(40)])
+        assert all(len(found[fingerprint(i)]) == 1 for i in range(40))
+        assert len(ledger._held) == 10
+
+
+async def test_little_is_remembered_of_each() -> None:
+    """An alert may carry a quarter of a megabyte; what a write goes by is all that is kept."""
+    world = World()
+    ledger = Ledger(Cluster(world), NAMESPACE)
+    raw = {"annotations": {"text": "x" * 100_000}}
+    signal = Signal("A", "prometheus-alert", "alertmanager", "warning", NOW, NOW, raw=raw)
+    obj = request.build(signal, Resolution(TARGET), fingerprint(1), "rr-1", NAMESPACE)
+    await world.create(REMEDIATION_REQUEST, obj, NAMESPACE)
+    (known,) = (await ledger.look([fingerprint(1)]))[fingerprint(1)]
+    assert len(repr(known.obj)) < 1000

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from kubernaut_ray.crds.enums import StormType
 from kubernaut_ray.crds.remediation_request import Storm
-from serve_apps.gateway.tally import MAX_MEMBERS, MAX_SYMPTOMS, Recorded, Seen, SymptomKey, Tally, record
+from serve_apps.gateway.tally import (
+    MAX_MEMBERS,
+    MAX_SYMPTOMS,
+    MemberKey,
+    Recorded,
+    Seen,
+    SymptomKey,
+    Tally,
+    join_storms,
+    record,
+    unlisted,
+)
 from tests.build import NOW, later
 
 WEB: SymptomKey = ("HighMemory", "shop/pod/web-1")
@@ -166,3 +177,62 @@ def test_members_are_bounded() -> None:
     """A full incident lists no more, which its gateway sees and opens another."""
     many = both(*(folded_in("Down", f"pod-{i}") for i in range(MAX_MEMBERS + 3)))
     assert len(after(many).members) == MAX_MEMBERS
+
+
+@given(st.permutations([0, 1, 2, 3]))
+def test_counting_in_any_order_of_receipt(instants: list[int]) -> None:
+    """What was received first may be counted last; first and last are the extremes all the same."""
+    tally = Tally()
+    for at in instants:
+        tally.count(1, later(at), "alertmanager", duplicates=1)
+        tally.symptom(WEB, later(at))
+        tally.member((*WEB, "shop/deployment/web"), later(at))
+        tally.over(API, later(at))
+    for seen in (tally.seen, tally.symptoms[WEB], tally.members[*WEB, "shop/deployment/web"]):
+        assert seen is not None
+        assert (seen.count, seen.first, seen.last) == (4, later(0), later(3))
+    assert tally.resolved == {API: later(3)}
+
+
+def test_an_anchor_stays_one() -> None:
+    """A pattern storm whose own signal then comes often is still a pattern storm; the other way round it becomes one."""
+    pattern = Storm(storm_type=StormType.PATTERN, window="2m", alert_count=9, detected_at=NOW)
+    rate = Storm(storm_type=StormType.RATE, window="1m", alert_count=20, detected_at=later(5))
+    for one, other in ((pattern, rate), (rate, pattern)):
+        joined = join_storms(one, other)
+        assert joined is not None
+        assert (joined.storm_type, joined.window, joined.alert_count) == ("pattern", "2m", 20)
+        assert joined.detected_at == NOW
+
+
+def test_a_storm_is_as_large_as_what_is_listed() -> None:
+    """However few the counter knew of when it began."""
+    mark = Storm(storm_type=StormType.PATTERN, window="2m", alert_count=2, detected_at=NOW)
+    tally = Tally(members={("A", f"r{n}", f"t{n}"): Seen(1, NOW, NOW) for n in range(30)}, storm=mark)
+    storm = record(Recorded(), tally).storm
+    assert storm is not None
+    assert storm.alert_count == 31
+
+
+def test_members_that_are_not_listed_are_not_counted() -> None:
+    """Who is turned away is somebody else's to count."""
+    keys: list[MemberKey] = [("A", f"r{n}", f"t{n}") for n in range(5)]
+    tally = Tally()
+    for n, key in enumerate(keys):
+        for _ in range(n + 1):
+            tally.count(1, NOW, "alertmanager", duplicates=1)
+            tally.member(key, NOW)
+    listed = record(Recorded(), Tally(members={key: Seen(1, NOW, NOW) for key in keys[:2]}))
+    assert unlisted(listed, tally) == keys[2:]
+    tally.drop(keys[2:])
+    assert tally.seen is not None
+    assert (tally.seen.count, tally.duplicates, list(tally.members)) == (3, 3, keys[:2])
+    tally.drop(keys[:2])
+    assert tally == Tally(source="alertmanager")
+
+
+def test_a_member_that_ended_at_once_is_listed() -> None:
+    """One that fires and is over in one write was taken in."""
+    key: MemberKey = ("A", "r", "t")
+    tally = Tally(members={key: Seen(1, NOW, NOW)}, resolved={("A", "r"): later(1)})
+    assert unlisted(record(Recorded(), tally), tally) == []
