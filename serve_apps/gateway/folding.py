@@ -27,7 +27,7 @@ from serve_apps.gateway.rounds import Rounds, batched
 from serve_apps.gateway.storm import PATTERN_WINDOW
 from serve_apps.gateway.tally import SymptomKey
 from serve_apps.gateway.turns import Turn, Turns
-from serve_apps.gateway.verdict import Known
+from serve_apps.gateway.verdict import Held, Known, Open, judge
 
 REMEMBER_SECONDS = 1.0
 NAMES_AT_ONCE = 100
@@ -58,6 +58,20 @@ def choose(requests: Sequence[Known], symptom: SymptomKey, now: datetime, rules:
     if len(recent) < rules.threshold:
         return None
     return next((r for r in recent if not r.crowded), None)
+
+
+def holding(requests: Sequence[Known], symptom: SymptomKey, now: datetime) -> Held | None:
+    """Return the ended storm that lists the signal and asks for a person, or must not be repeated yet. Pure.
+
+    What holds the anchor's own signal back holds its members back: otherwise the storm would begin again at once.
+    """
+    for request in requests:
+        if not request.open and symptom in request.members:
+            kin = [one for one in requests if one.fingerprint == request.fingerprint]
+            verdict = judge(request.fingerprint, kin, now)
+            if isinstance(verdict, Held) and verdict.request.uid == request.uid:
+                return verdict
+    return None
 
 
 def _created(request: Known, now: datetime) -> datetime:
@@ -102,25 +116,29 @@ class Folding:
         """Let new incidents of one name open one after the other, so that each sees those before it."""
         return self._turns.turn(signal_name)
 
-    async def anchor(self, symptom: SymptomKey) -> Known | None:
-        """Find the request that a new signal is to be folded into. Asked within ``turn``."""
+    async def anchor(self, symptom: SymptomKey) -> Open | Held | None:
+        """Find the request that a new signal is to be folded into, or that holds it back. Asked within ``turn``."""
         name = symptom[0]
         remembered, until = self._named_lately.get(name, ((), 0.0))
         if self._monotonic() < until:
             chosen = choose(remembered, symptom, self._now(), self._rules)
             # That it is listed already is not believed of a read that may be a second old.
             if chosen is not None and symptom not in chosen.members:
-                return chosen
+                return Open(chosen)
         self._named_lately.pop(name, None)
         if not (await self._rounds.ask((name,)))[name]:
             return None  # The first of its name, as most are: asked of many names at once.
-        requests = [request for request in await self._named(name) if request.open]
+        requests = await self._named(name)
         chosen = choose(requests, symptom, self._now(), self._rules)
-        if chosen is not None:
-            self._named_lately[name] = (requests, self._monotonic() + REMEMBER_SECONDS)
-            while len(self._named_lately) > MAX_NAMES:
-                self._named_lately.popitem(last=False)
-        return chosen
+        held = holding(requests, symptom, self._now())
+        if held is not None and (chosen is None or symptom not in chosen.members):
+            return held
+        if chosen is None:
+            return None
+        self._named_lately[name] = (requests, self._monotonic() + REMEMBER_SECONDS)
+        while len(self._named_lately) > MAX_NAMES:
+            self._named_lately.popitem(last=False)
+        return Open(chosen)
 
     async def holder(self, symptom: SymptomKey) -> Known | None:
         """Return the open request that lists this signal as a member."""

@@ -152,10 +152,13 @@ class Intake:
         if home is None or home.fingerprint not in found or not isinstance(verdict, Absent):
             return verdict  # A home that it moved to since the look is found again by ``folding.anchor``.
         anchor = next((k for k in found[home.fingerprint] if k.uid == home.uid and k.open), None)
-        if anchor is None:
-            self.folding.left(fingerprint)
-            return verdict
-        return Open(anchor)
+        if anchor is not None:
+            return Open(anchor)
+        held = judge(home.fingerprint, found[home.fingerprint], self.now())
+        if isinstance(held, Held) and held.request.uid == home.uid:
+            return held
+        self.folding.left(fingerprint)
+        return verdict
 
     async def _group(
         self, group: Sequence[Located], found: Mapping[str, Requests], refusals: int = 0
@@ -280,9 +283,16 @@ class Intake:
             anchor = await self.folding.anchor(located.symptom)
             if anchor is None:
                 return await self._create(located, absent)
+        if isinstance(anchor, Held):
+            self.folding.moved(located.fingerprint, anchor.request)
+            return await self._firing(located, anchor, fold=fold)
         # Outside the turn: it was read up to a second ago, and all who come here now share one look.
-        found = await self.ledger.look((anchor.fingerprint,))
-        current = next((k for k in found[anchor.fingerprint] if k.uid == anchor.uid and k.open), None)
+        chosen = anchor.request
+        found = await self.ledger.look((chosen.fingerprint, located.fingerprint))
+        own = judge(located.fingerprint, found[located.fingerprint], self.now())
+        if not isinstance(own, Absent):
+            return await self._firing(located, own, fold=fold)  # Somebody opened one of its own meanwhile.
+        current = next((k for k in found[chosen.fingerprint] if k.uid == chosen.uid and k.open), None)
         if current is None or (current.crowded and not located.on_record(current)):
             raise _Elsewhere
         self.folding.moved(located.fingerprint, current)

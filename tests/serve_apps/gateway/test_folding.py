@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubernaut_ray import clock
+from kubernaut_ray import clock, names
 from kubernaut_ray.crds import RemediationRequest
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
@@ -200,6 +200,57 @@ async def test_an_anchor_that_ended_takes_nobody_in() -> None:
         assert targets(still) | listed(still) == {resource(a) for a in alerts}
 
 
+async def test_a_storm_that_asks_for_a_person_holds_its_members_back() -> None:
+    """Its members open nothing until somebody has reviewed it, whichever gateway they reach; then the storm may begin anew."""
+    world = World()
+    async with running(world, settings(), now=world.now) as one, running(world, settings(), now=world.now) as two:
+        alerts, anchor = await storm(one)
+        status = {"overallPhase": "Completed", "outcome": "ManualReviewRequired", "requiresManualReview": True}
+        await world.patch(REMEDIATION_REQUEST, anchor, {"status": status}, "kubernaut-system", subresource="status")
+        for gateway in (one, two, one):
+            outcomes = await gateway.send(alerts[THRESHOLD:])
+            assert {(o["status"], o["reason"]) for o in outcomes} == {("duplicate", "AwaitingReview")}
+            assert {o["remediationRequestName"] for o in outcomes} == {anchor}
+        assert len(await requests(world)) == THRESHOLD
+
+        reviewed = {"metadata": {"annotations": {names.ANNOTATION_REVIEWED: "true"}}}
+        await world.patch(REMEDIATION_REQUEST, anchor, reviewed, "kubernaut-system")
+        for gateway in (one, two):
+            outcomes = await gateway.send(alerts[THRESHOLD:])
+            assert anchor not in {o["remediationRequestName"] for o in outcomes}
+
+
+async def test_a_target_with_an_incident_of_its_own_is_not_folded() -> None:
+    """A request that another gateway opened after the first look is joined, though a storm goes on."""
+
+    class Racing(World):
+        opens: Any = None
+
+        async def versions(self, *args: Any, **options: Any) -> Any:
+            found = await super().versions(*args, **options)
+            if self.opens is not None and "signal-name" in options.get("labels", ""):
+                build, self.opens = self.opens, None
+                await World.create(self, REMEDIATION_REQUEST, build, "kubernaut-system")
+            return found
+
+    world = Racing()
+    async with running(world, settings(), now=world.now) as one:
+        await storm(one)
+        one_more = workloads(1, start=50)
+        probe = World()
+        async with running(probe, settings(), now=probe.now) as other:
+            await other.send(one_more)
+        (made,) = await probe.remediations()
+        made["metadata"] = {k: v for k, v in made["metadata"].items() if k in {"name", "labels"}}
+        made.pop("status", None)
+        world.time = later(2)
+        world.opens = made
+        one.parts.intake.folding.forget("A")
+        (outcome,) = await one.send(one_more)
+        assert (outcome["status"], outcome["remediationRequestName"]) == ("duplicate", made["metadata"]["name"])
+    assert resource(one_more[0]) not in listed(await requests(world))
+
+
 async def test_an_anchor_that_ends_between_look_and_write() -> None:
     """What was about to be listed on it is taken elsewhere, is folded there, and is counted once."""
 
@@ -345,7 +396,7 @@ async def test_a_name_is_read_once_a_second_and_forgotten() -> None:
         await storm(one)
     lists = world.reads["list RemediationRequest"]
     found = [await folding.anchor(("A", f"r{n}")) for n in range(3)]
-    assert len({k.uid for k in found if k}) == 1
+    assert len({k.request.uid for k in found if k}) == 1
     assert world.reads["list RemediationRequest"] == lists + 1
     listed_already = await folding.anchor(("A", "shop/deployment/w011"))
     assert listed_already is not None
