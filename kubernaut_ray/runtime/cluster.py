@@ -197,12 +197,12 @@ def failed() -> dict[str, str]:
 
 @contextlib.contextmanager
 def quiet(log: Path) -> Iterator[None]:
-    """While things end: Ray reports on standard error that Serve's controller ended itself while it was asked to end.
+    """While things end: Ray prints that Serve's controller ended itself while it was asked to end.
 
     That goes to ``log``, because it is no news to whoever asked for the end.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as stream, contextlib.redirect_stderr(stream):
+    with log.open("a") as stream, contextlib.redirect_stderr(stream), contextlib.redirect_stdout(stream):
         yield
 
 

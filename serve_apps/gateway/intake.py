@@ -75,7 +75,7 @@ class Intake:
             interval=gateway.occurrence_flush_interval,
             flushed=self._trail.flushed,
             storm_of=lambda name: self.storms.storm(name, now()),
-            ticked=self._tell_hushed,
+            ticked=self._tell,
         )
         self._hushed = Hushed()
         self._groups = asyncio.Semaphore(GROUPS)
@@ -87,11 +87,13 @@ class Intake:
     async def stop(self) -> None:
         try:
             await self.occurrences.stop()
+            await self._trail.end()
         finally:
             await self.locator.stop()
 
-    async def _tell_hushed(self) -> None:
+    async def _tell(self) -> None:
         await self._trail.silenced(self._hushed.drain())
+        await self._trail.tick()
 
     async def take(self, parsed: Sequence[Parsed], located: dict[int, Located] | None = None) -> list[Outcome]:
         """Return what became of each entry, in order. Never raises for an entry's sake.
@@ -389,7 +391,7 @@ class Intake:
         tally.count(1, signal.received_time, signal.source, duplicates=int(duplicate))
         if located.is_own(known.fingerprint):
             tally.symptom(located.symptom, signal.received_time)
-        elif not located.on_record(known):
+        elif known.open and not located.on_record(known):
             tally.member(located.as_member, signal.received_time)
             if located.member is None:
                 tally.mark(_pattern(located, known))

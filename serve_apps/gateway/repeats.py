@@ -25,7 +25,8 @@ from serve_apps.gateway.outcome import Outcome
 from serve_apps.gateway.signal import Parsed, Signal
 from serve_apps.gateway.verdict import Absent, Held, Known, Open, Verdict
 
-FRESH_SECONDS = 10.0
+FRESH_SECONDS = 60.0
+"""What an alert is about changes with lost nodes and silences, which have their own say, and hardly ever otherwise."""
 CAPACITY = 10_000
 MAX_LABELS_BYTES = 8192
 _FIRING = "firing"

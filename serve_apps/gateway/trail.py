@@ -1,13 +1,15 @@
 """The gateway's audit events: what was received, what opened a request, what joined one, what was refused.
 
-Duplicates are told once a flush with their count, as facts about the RemediationRequest, so that a storm does not drown the
-trail. A trail that cannot be written (a full disk) is logged and holds nobody up: the request itself is durable.
+The first duplicates of a RemediationRequest are told at the next flush, those after them every ten seconds with their count,
+so that a storm does not drown the trail; their number in the request's status is never behind. A trail that cannot be written (a full disk) is logged and holds nobody up: the request itself is durable.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -26,6 +28,7 @@ from serve_apps.gateway.tally import Seen, Tally
 
 ACTOR = "gateway"
 MEMBERS_AN_EVENT = 100
+TELL_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +52,35 @@ class Hushed:
         return seen
 
 
+@dataclass(slots=True)
+class _Repeated:
+    """Duplicates of one request that are in its status and not told yet."""
+
+    duplicates: int = 0
+    seen: Seen | None = None
+    names: set[str] = field(default_factory=set)
+    due: float = 0.0
+
+    def add(self, duplicates: int, seen: Seen, names: set[str]) -> None:
+        self.duplicates += duplicates
+        self.seen = seen.joined(self.seen)
+        self.names |= names
+
+
 class Trail:
-    def __init__(self, sink: AuditSink, now: Clock, *, namespace: str, cluster_name: str = "") -> None:
+    """``tick`` is called at every flush, ``end`` after the last."""
+
+    def __init__(
+        self,
+        sink: AuditSink,
+        now: Clock,
+        *,
+        namespace: str,
+        cluster_name: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
+        self._repeated: dict[Address, _Repeated] = {}
         self._sink, self._now, self._namespace, self._cluster_name = sink, now, namespace, cluster_name
         self._incarnation = uuid.uuid4().hex
         """Tells this process's flushes from those of others; a flush has no other identity."""
@@ -109,13 +139,12 @@ class Trail:
         self._flushes += 1
         key = (address.uid, self._incarnation, str(self._flushes))
         if tally.duplicates and tally.seen:
-            data = {
-                "occurrences": tally.duplicates,
-                "first_seen": tally.seen.first.isoformat(),
-                "last_seen": tally.seen.last.isoformat(),
-                "signal_names": sorted({name for name, _ in tally.symptoms})[:50],
-            }
-            await self._record("gateway.signal.deduplicated", address.name, key, data)
+            repeated = self._repeated.get(address)
+            if repeated is None:
+                repeated = self._repeated[address] = _Repeated()
+            repeated.add(tally.duplicates, tally.seen, {name for name, _ in tally.symptoms})
+            if repeated.due <= self._monotonic():
+                await self._tell_repeated(address, repeated)
         if tally.members:
             folded = [{"signal_name": n, "resource": r, "target": t} for n, r, t in sorted(tally.members)]
             for start in range(0, len(folded), MEMBERS_AN_EVENT):
@@ -125,6 +154,38 @@ class Trail:
         if tally.resolved:
             over = [{"signal_name": name, "resource": resource} for name, resource in sorted(tally.resolved)][:50]
             await self._record("gateway.signal.resolved", address.name, key, {"symptoms": over})
+
+    async def tick(self) -> None:
+        """Tell of the duplicates that were held back long enough."""
+        now = self._monotonic()
+        for address, repeated in list(self._repeated.items()):
+            if repeated.due > now:
+                continue
+            if repeated.seen is None:
+                del self._repeated[address]  # Quiet for a whole while: the next one is told at once again.
+            else:
+                await self._tell_repeated(address, repeated)
+
+    async def end(self) -> None:
+        """Tell of everything that is left."""
+        for address, repeated in list(self._repeated.items()):
+            if repeated.seen is not None:
+                await self._tell_repeated(address, repeated)
+
+    async def _tell_repeated(self, address: Address, repeated: _Repeated) -> None:
+        if repeated.seen is None:
+            return
+        self._flushes += 1
+        data = {
+            "occurrences": repeated.duplicates,
+            "first_seen": repeated.seen.first.isoformat(),
+            "last_seen": repeated.seen.last.isoformat(),
+            "signal_names": sorted(repeated.names)[:50],
+        }
+        repeated.duplicates, repeated.seen, repeated.names = 0, None, set()
+        repeated.due = self._monotonic() + TELL_SECONDS
+        key = (address.uid, self._incarnation, str(self._flushes), "repeated")
+        await self._record("gateway.signal.deduplicated", address.name, key, data)
 
     async def _record(
         self,

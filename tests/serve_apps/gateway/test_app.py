@@ -336,11 +336,8 @@ async def test_storms_mark_and_never_delay() -> None:
             await http.post(PROMETHEUS, json=webhook(alert(deployment="web")))
     (request,) = await world.remediations()
     storm = request["status"]["storm"]
-    assert (storm["stormType"], storm["alertCount"], storm["affectedResources"]) == (
-        "rate",
-        15,
-        ["shop/deployment/web"],
-    )
+    assert (storm["stormType"], storm["affectedResources"]) == ("rate", ["shop/deployment/web"])
+    assert 11 <= storm["alertCount"] <= 15  # It is written when it begins, and then every few seconds.
     assert request["status"]["deduplication"]["occurrenceCount"] == 15
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kubernaut_ray.crds.enums import StormType
-from kubernaut_ray.crds.remediation_request import Storm
+from kubernaut_ray.crds.remediation_request import Deduplication, RemediationRequestStatus, Storm
+from kubernaut_ray.kube import patch
 from serve_apps.gateway.tally import (
     MAX_MEMBERS,
     MAX_SYMPTOMS,
@@ -19,6 +21,7 @@ from serve_apps.gateway.tally import (
     Tally,
     join_storms,
     record,
+    recount,
     unlisted,
 )
 from tests.build import NOW, later
@@ -236,3 +239,59 @@ def test_a_member_that_ended_at_once_is_listed() -> None:
     key: MemberKey = ("A", "r", "t")
     tally = Tally(members={key: Seen(1, NOW, NOW)}, resolved={("A", "r"): later(1)})
     assert unlisted(record(Recorded(), tally), tally) == []
+
+
+def status_of(recorded: Recorded) -> dict[str, Any]:
+    status = RemediationRequestStatus(
+        deduplication=recorded.deduplication,
+        resolved=recorded.resolved,
+        storm=recorded.storm,
+        members=recorded.members,
+    )
+    return status.to_object()
+
+
+SEEN = st.builds(
+    lambda count, at, longer: Seen(count, later(at), later(at + longer)),
+    st.integers(1, 5),
+    st.floats(-5, 30, allow_nan=False),
+    st.floats(0, 9, allow_nan=False),
+)
+KEYS = st.sampled_from([WEB, API, ("Third", "shop/pod/web-3")])
+TALLIES = st.builds(
+    lambda seen, symptoms, resolved: Tally(seen=seen, duplicates=1, symptoms=symptoms, resolved=resolved),
+    st.none() | SEEN,
+    st.dictionaries(KEYS, SEEN),
+    st.just({}) | st.dictionaries(KEYS, st.integers(0, 60).map(later), max_size=1),
+)
+
+
+@given(st.lists(TALLIES, max_size=3), TALLIES)
+def test_the_quick_recount_is_the_thorough_one(before: list[Tally], tally: Tally) -> None:
+    """Where the status can be brought up to date without reading it whole, it says what it would say otherwise."""
+    old = after(*before)
+    status = status_of(old)
+    change = recount(status, tally)
+    if change is not None:
+        assert patch.apply(change, status) == status_of(record(old, tally))
+
+
+def test_repeats_are_recounted_quickly() -> None:
+    """The plain repeat of what is listed is that case; nothing new, over or odd is."""
+    listed = after(fired(WEB), fired(API))
+    assert recount(status_of(listed), fired(WEB, 9)) is not None
+    for tally in (
+        fired(("New", "r")),
+        over(WEB, 9),
+        Tally(),
+        Tally(seen=Seen(1, NOW, NOW), members={("A", "r", "t"): Seen(1, NOW, NOW)}),
+    ):
+        assert recount(status_of(listed), tally) is None
+    ended = record(listed, both(over(WEB, 5), over(API, 5)))
+    assert recount(status_of(ended), fired(WEB, 9)) is None
+    for odd in ({}, {"deduplication": 5}, {"deduplication": {"symptoms": [5]}}, {"deduplication": {"symptoms": [{}]}}):
+        assert recount(odd, fired(WEB)) is None
+    nonsense = status_of(listed)
+    nonsense["deduplication"]["occurrenceCount"] = -3
+    assert recount(nonsense, fired(WEB, 9)) is None
+    assert Deduplication.model_validate(status_of(listed)["deduplication"]) == listed.deduplication
