@@ -152,8 +152,10 @@ class Trail:
                 data = {"members": part, "count": len(part)}
                 await self._record("gateway.signal.folded", address.name, (*key, str(start)), data)
         if tally.resolved:
-            over = [{"signal_name": name, "resource": resource} for name, resource in sorted(tally.resolved)][:50]
-            await self._record("gateway.signal.resolved", address.name, key, {"symptoms": over})
+            over = [{"signal_name": name, "resource": resource} for name, resource in sorted(tally.resolved)]
+            for start in range(0, len(over), MEMBERS_AN_EVENT):
+                part = over[start : start + MEMBERS_AN_EVENT]
+                await self._record("gateway.signal.resolved", address.name, (*key, str(start)), {"symptoms": part})
 
     async def tick(self) -> None:
         """Tell of the duplicates that were held back long enough."""

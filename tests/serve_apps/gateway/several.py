@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -23,6 +23,7 @@ PROMETHEUS = "/api/v1/signals/prometheus"
 FIRED_AT = "2026-03-01T11:59:00Z"
 
 Alert = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def webhook(*alerts: Alert) -> dict[str, Any]:
     return {"version": "4", "status": "firing", "alerts": list(alerts)}
 
 
-def parts(alerts: Sequence[Alert], size: int) -> list[Sequence[Alert]]:
-    return [alerts[start : start + size] for start in range(0, len(alerts), size)]
+def parts(some: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [some[start : start + size] for start in range(0, len(some), size)]
 
 
 async def requests(kube: KubeClient, namespace: str = "kubernaut-system") -> list[RemediationRequest]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import httpx
@@ -120,7 +121,7 @@ async def test_the_gateway_on_its_own_port() -> None:
     assert counted(await requests(world)) == 3
 
 
-async def parts(*some: bytes):  # type: ignore[no-untyped-def]
+async def parts(*some: bytes) -> AsyncIterator[bytes]:
     for one in some:
         yield one
 
