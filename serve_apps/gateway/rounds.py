@@ -7,13 +7,14 @@ a time costs one request instead of many. ``ledger`` reads RemediationRequests t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-GATHER_SECONDS = 0.001
-"""Under load a round waits so long for more askers: a request costs as much CPU for one of them as for all."""
+GATHER_SECONDS = 0.002
+"""Under load a round waits so long, until as many ask as the last time: a request costs as much CPU for one as for all."""
 
 V = TypeVar("V")
 
@@ -35,6 +36,8 @@ class Rounds(Generic[V]):
         self._next: _Round[V] | None = None
         self._crowd = 0
         """How many asked for the last round."""
+        self._gathered: asyncio.Event | None = None
+        """Set when as many ask for the next one; there only while somebody waits for that."""
 
     async def ask(self, keys: Collection[str]) -> Mapping[str, V]:
         """Return the value of each key (and perhaps of others). Raises what ``read`` raises."""
@@ -47,14 +50,20 @@ class Rounds(Generic[V]):
             mine = self._next = _Round(task)
         mine.wanted.update(keys)
         mine.askers += 1
+        if mine.askers >= self._crowd and self._gathered is not None:
+            self._gathered.set()
         await asyncio.shield(mine.task)
         return mine.found
 
     async def _run(self, previous: asyncio.Task[None] | None) -> None:
         if previous is not None and not previous.done():
             await asyncio.wait({previous})
-        if self._crowd > 1:
-            await asyncio.sleep(GATHER_SECONDS)
+        if self._next is not None and self._next.askers < self._crowd:
+            self._gathered = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_SECONDS):
+                    await self._gathered.wait()
+            self._gathered = None
         round_, self._next = self._next, None
         if round_ is not None:
             self._crowd, self._current = round_.askers, round_.task

@@ -19,7 +19,7 @@ from kubernaut_ray.kube.embedded.hub import Entry
 from kubernaut_ray.kube.embedded.kinds import Kind
 from kubernaut_ray.kube.embedded.objects import DeleteOptions, Objects, in_version
 from kubernaut_ray.kube.embedded.requests import Accepted, Request
-from kubernaut_ray.kube.embedded.selectors import exact_name, selector
+from kubernaut_ray.kube.embedded.selectors import exact_name, narrowest, selector
 from kubernaut_ray.kube.embedded.status import Obj
 
 _PAGES, _PAGE_SECONDS = 128, 300.0
@@ -118,8 +118,18 @@ class Handlers:
             entry = self._store.get(kind.table, namespace, name)
             entries = [entry] if entry else []
         else:
-            entries = self._store.scan(kind.table, namespace or None)
+            entries = self._candidates(kind, namespace or None, labels)
         return entries if keep is None else [e for e in entries if keep(e.obj)]
+
+    def _candidates(self, kind: Kind, namespace: str | None, labels: str) -> list[Entry]:
+        """Return the entries that the label index leaves; the rest of the selectors is still to be applied."""
+        choice = narrowest(labels) if labels else None
+        if choice is None:
+            return self._store.scan(kind.table, namespace)
+        key, values = choice
+        if values is not None:
+            return self._store.labelled(kind.table, namespace, key, values)
+        return [] if self._store.all_have(kind.table, key) else self._store.scan(kind.table, namespace)
 
     def _check_version(self, request: Request, current: int) -> None:
         text, match = request.parameter("resourceVersion"), request.parameter("resourceVersionMatch")
@@ -271,9 +281,7 @@ def _render_list(kind: Kind, entries: list[Entry], listing: Obj, accepted: Accep
         include = request.parameter("includeObject", "Metadata")
         return Answer(orjson.dumps(tables.table(kind, (e.obj for e in entries), listing, include=include)))
     if accepted.view.startswith("PartialObjectMetadata"):
-        head = orjson.dumps(
-            {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": listing}
-        )
+        head = orjson.dumps({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": listing})
         return Answer(head[:-1] + b',"items":[' + b",".join(e.partial() for e in entries) + b"]}")
     if accepted.yaml:
         items = [in_version(e.obj, kind) for e in entries]

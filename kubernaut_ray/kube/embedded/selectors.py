@@ -78,6 +78,22 @@ def labels_match(text: str) -> Callable[[Labels], bool] | None:
     return lambda labels: all(test(labels) for test in tests)
 
 
+def narrowest(text: str) -> tuple[str, frozenset[str] | None] | None:
+    """Return a requirement by which an index can choose: a label and the values that it may have, or a label that must be absent.
+
+    Values are preferred, because they leave least; ``None`` when there is neither. Assumes that ``labels_match`` took the text.
+    """
+    absent = None
+    for part in _split(text):
+        if (match := _SET.match(part)) and match[2] == "in":
+            return match[1], frozenset(value.strip() for value in match[3].split(","))
+        if (match := _COMPARE.match(part)) and match[2] != "!=":
+            return match[1], frozenset((match[3],))
+        if (match := _EXISTS.match(part)) and match[1]:
+            absent = match[2]
+    return None if absent is None else (absent, None)
+
+
 def parse_fields(text: str) -> list[tuple[str, str, str]]:
     """Parse a field selector into (path, ``=`` or ``!=``, value)."""
     terms = []

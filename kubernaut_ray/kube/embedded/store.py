@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import orjson
 
 from kubernaut_ray.kube.embedded.hub import Entry, Event, Hub
+from kubernaut_ray.kube.embedded.labels import LabelIndex
 from kubernaut_ray.kube.embedded.log import CommitLog, Write
 from kubernaut_ray.kube.embedded.status import Obj, internal
 
@@ -28,6 +29,7 @@ class Store:
     def __init__(self, log: CommitLog) -> None:
         self._log = log
         self._tables: dict[str, dict[str, dict[str, Entry]]] = {}
+        self._labels: dict[str, LabelIndex] = {}
         self.head = self.committed = log.open()
         self.hub = Hub(self.head)
         self.listeners: list[Listener] = []
@@ -39,6 +41,7 @@ class Store:
             obj = orjson.loads(body)
             entry = Entry(obj, body, int(obj["metadata"]["resourceVersion"]))
             self._tables.setdefault(resource, {}).setdefault(namespace, {})[name] = entry
+            self._index(resource, namespace, name, None, entry)
 
     def start(self) -> None:
         """Start committing. Needs a running event loop."""
@@ -62,6 +65,17 @@ class Store:
             return [rows[name] for name in sorted(rows)]
         return [rows[name] for rows in (table[ns] for ns in sorted(table)) for name in sorted(rows)]
 
+    def labelled(self, resource: str, namespace: str | None, key: str, values: Iterable[str]) -> list[Entry]:
+        """Return the entries whose label has one of these values, by namespace and name."""
+        table = self._tables.get(resource, {})
+        places = self._labels[resource].having(key, values) if resource in self._labels else ()
+        return [table[ns][name] for ns, name in sorted(places) if namespace in (None, ns)]
+
+    def all_have(self, resource: str, key: str) -> bool:
+        """Tell whether every object of a resource has this label."""
+        total = sum(map(len, self._tables.get(resource, {}).values()))
+        return total == (self._labels[resource].count(key) if resource in self._labels else 0)
+
     def everything(self) -> Iterator[tuple[str, str, Entry]]:
         """Yield ``(resource, namespace, entry)`` of every object; for building indexes at start."""
         for resource, table in self._tables.items():
@@ -78,6 +92,7 @@ class Store:
         rows = self._tables.setdefault(resource, {}).setdefault(namespace, {})
         previous = rows.get(name)
         rows[name] = entry
+        self._index(resource, namespace, name, previous, entry)
         self._log.append(Write(resource, namespace, name, self.head, entry.raw))
         self._tell(Event(resource, namespace, "ADDED" if previous is None else "MODIFIED", entry, previous))
         return entry
@@ -87,6 +102,7 @@ class Store:
         self._refuse_if_failed()
         rows = self._tables[resource][namespace]
         previous = rows.pop(name)
+        self._index(resource, namespace, name, previous, None)
         if not rows:
             del self._tables[resource][namespace]
         self.head += 1
@@ -105,6 +121,12 @@ class Store:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((wanted, future))
         await future
+
+    def _index(self, resource: str, namespace: str, name: str, old: Entry | None, new: Entry | None) -> None:
+        index = self._labels.get(resource)
+        if index is None:
+            index = self._labels[resource] = LabelIndex()
+        index.change((namespace, name), _labels(old), _labels(new))
 
     def _refuse_if_failed(self) -> None:
         if self.fault is not None:
@@ -134,3 +156,7 @@ class Store:
         self.hub.close()
         if self.on_fault is not None:
             self.on_fault(error)
+
+
+def _labels(entry: Entry | None) -> dict[str, str]:
+    return (entry.obj["metadata"].get("labels") or {}) if entry is not None else {}
