@@ -21,7 +21,7 @@ from kubernaut_ray.errors import Permanent
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 120
-DRAIN_SECONDS = 5
+DRAIN_SECONDS = 20
 
 log = structlog.get_logger(__name__)
 
