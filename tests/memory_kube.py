@@ -65,9 +65,7 @@ class MemoryKube(KubeClient):
         )
         return ObjectList(items, str(self.writes))
 
-    async def versions(
-        self, resource: Resource, namespace: str | None = None, *, labels: str
-    ) -> tuple[Version, ...]:
+    async def versions(self, resource: Resource, namespace: str | None = None, *, labels: str) -> tuple[Version, ...]:
         found = await MemoryKube.list(self, resource, namespace, labels=labels)
         return tuple(
             Version(m["name"], m["uid"], m["resourceVersion"], m.get("labels") or {})
