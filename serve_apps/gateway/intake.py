@@ -182,6 +182,10 @@ class Intake:
                 except KubernautError as error:
                     return {one.place: _unavailable(one.signal.name, error) for one in group}
             verdict = self.verdict(group[0].fingerprint, found)
+            if isinstance(verdict, Held) and not all(one.held_by(verdict.request) for one in group):
+                # It was about to be listed there, and never was: nobody would look after it.
+                self.folding.left(group[0].fingerprint)
+                verdict = self.verdict(group[0].fingerprint, found)
             for located in sorted(group, key=lambda one: one.signal.resolved):
                 try:
                     if located.signal.resolved:

@@ -84,6 +84,10 @@ class Located:
         """Tell whether the request of this fingerprint is that of the signal's own target, and not of something larger."""
         return self.member is None and self.fingerprint == fingerprint
 
+    def held_by(self, known: Known) -> bool:
+        """Tell whether an ended request holds this signal back: its own does, another one when it lists the signal."""
+        return self.fingerprint == known.fingerprint or self.symptom in known.members
+
     def outcome(
         self,
         status: SignalOutcome,

@@ -136,6 +136,8 @@ class Repeats:
                         if not one.on_record(verdict.request):
                             return None
                         one.recorded_by = verdict.request
+            elif not all(one.held_by(verdict.request) for one in group):
+                return None
             standing[fingerprint] = verdict
         for fingerprint, group in groups.items():
             self._count(group, standing[fingerprint].request)

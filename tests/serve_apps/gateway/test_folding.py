@@ -220,6 +220,25 @@ async def test_a_storm_that_asks_for_a_person_holds_its_members_back() -> None:
             assert anchor not in {o["remediationRequestName"] for o in outcomes}
 
 
+async def test_a_storm_that_never_listed_a_signal_does_not_hold_it_back() -> None:
+    """A fold that could not be written, and then the storm's end: the signal opens an incident of its own."""
+    world = World()
+    async with running(world, settings(), now=world.now) as one:
+        _, anchor = await storm(one)
+        (late,) = workloads(1, start=60)
+        probe = World()
+        async with running(probe, settings(), now=probe.now) as other:
+            await other.send([late])
+        (made,) = await probe.remediations()
+        known = next(Known.of(obj) for obj in await world.remediations() if obj["metadata"]["name"] == anchor)
+        one.parts.intake.folding.moved(made["spec"]["signalFingerprint"], known)
+        status = {"overallPhase": "Completed", "outcome": "ManualReviewRequired", "requiresManualReview": True}
+        await world.patch(REMEDIATION_REQUEST, anchor, {"status": status}, "kubernaut-system", subresource="status")
+        (outcome,) = await one.send([late])
+        assert outcome["status"] in {"created", "accepted"}
+        assert outcome["remediationRequestName"] != anchor
+
+
 async def test_a_target_with_an_incident_of_its_own_is_not_folded() -> None:
     """A request that another gateway opened after the first look is joined, though a storm goes on."""
 
