@@ -7,7 +7,6 @@ growing pauses that honour ``Retry-After``; what waits holds its place in the wi
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +16,7 @@ import structlog
 
 from actors.event_watcher import occurrence
 from actors.event_watcher.stats import WatcherStats
+from kubernaut_ray import backoff
 from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube.client import Object
 from kubernaut_ray.settings import EventWatcherSettings
@@ -103,8 +103,9 @@ class Forwarder:
                 return
 
     def _delay(self, failures: int, told: float | None) -> float:
-        backoff = min(self._settings.retry_base * 2 ** min(failures - 1, 10), self._settings.retry_max)
-        return float(max(told or 0.0, backoff * random.uniform(0.5, 1.0)))  # noqa: S311 - spreading load, not a secret
+        return backoff.delay(
+            failures - 1, base=self._settings.retry_base, longest=self._settings.retry_max, told=told
+        )
 
 
 def _name(event: Object) -> str:

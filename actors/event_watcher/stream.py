@@ -25,7 +25,7 @@ from actors.event_watcher.occurrence import Recent, Verdict
 from actors.event_watcher.position import ALL, Point, later
 from actors.event_watcher.stats import WatcherStats
 from actors.event_watcher.window import Window
-from kubernaut_ray import clock
+from kubernaut_ray import backoff, clock
 from kubernaut_ray.errors import KubernautError, Retryable
 from kubernaut_ray.kube.client import KubeClient, Object, WatchEvent
 from kubernaut_ray.kube.errors import Gone
@@ -184,6 +184,5 @@ def _order(event: Object) -> tuple[int, str]:
 
 
 def _delay(faults: int, fault: KubernautError | None) -> float:
-    told = fault.after if isinstance(fault, Retryable) and fault.after else 0.0
-    backoff = min(BACKOFF_BASE * 2 ** min(faults, 10), BACKOFF_MAX)
-    return float(max(told, backoff * random.uniform(0.5, 1.0)))  # noqa: S311 - spreading load, not a secret
+    told = fault.after if isinstance(fault, Retryable) else None
+    return backoff.delay(faults, base=BACKOFF_BASE, longest=BACKOFF_MAX, told=told)

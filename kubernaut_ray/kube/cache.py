@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from kubernaut_ray import backoff
 from kubernaut_ray.errors import KubernautError, Retryable
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import Gone
@@ -150,9 +151,8 @@ class Cache:
         return self._watching_since is not None and time.monotonic() - self._watching_since >= SETTLED_SECONDS
 
     def _delay(self, faults: int, fault: KubernautError | None) -> float:
-        told = fault.after if isinstance(fault, Retryable) and fault.after else 0.0
-        backoff = min(self._backoff_base * 2 ** min(faults, 10), self._backoff_max)
-        return float(max(told, backoff * random.uniform(0.5, 1.0)))  # noqa: S311 - spreading load, not a secret
+        told = fault.after if isinstance(fault, Retryable) else None
+        return backoff.delay(faults, base=self._backoff_base, longest=self._backoff_max, told=told)
 
     async def _relist(self) -> None:
         seen: set[Address] = set()

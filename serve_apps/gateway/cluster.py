@@ -104,9 +104,9 @@ class Cluster:
         return await self._ask(lambda: self._client.get(resource, name, namespace))
 
     async def list(
-        self, resource: Resource, namespace: str, *, labels: str = "", fields: str = ""
+        self, resource: Resource, namespace: str, *, labels: str
     ) -> tuple[Object, ...]:
-        found = await self._ask(lambda: self._client.list(resource, namespace, labels=labels, fields=fields))
+        found = await self._ask(lambda: self._client.list(resource, namespace, labels=labels))
         return found.items
 
     async def versions(self, resource: Resource, namespace: str, *, labels: str) -> tuple[Version, ...]:

@@ -1,8 +1,8 @@
 """The webhooks' door: one plain ASGI layer that takes signals from the socket to the answer.
 
 It stands before the FastAPI app (``Before``), which serves everything else, because the routing, request objects and context
-variables of a framework cost more than taking a repeated signal does. The order is that of ``serve_apps.http``: who is calling, then room,
-then the body within its limit, then what it says.
+variables of a framework cost more than taking a repeated signal does. The order is that of ``serve_apps.http``: who is
+calling, then room, then the body within its limit, then what it says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -190,7 +191,7 @@ class Door:
         results = [outcome.to_json() for outcome in outcomes]
         if status in {400, 503}:
             return status, _refusal(status, outcomes, results, PREFIX + adapter.route, request_id)
-        answer = results[0] if len(results) == 1 else {"results": results, "summary": summary(outcomes)}
+        answer = results[0] if len(results) == 1 else _listed(results, outcomes)
         return status, orjson.dumps(answer)
 
 
@@ -205,4 +206,8 @@ def _refusal(
     else:
         answer = Problem(400, detail=detail, field_errors=[(o.signal or "signal", o.message) for o in failed[:20]])
     body = orjson.loads(answer.response(instance=instance, request_id=request_id).body)
-    return orjson.dumps(body | {"results": results, "summary": summary(outcomes)})
+    return orjson.dumps(body | _listed(results, outcomes))
+
+
+def _listed(results: list[dict[str, Any]], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return {"results": results, "summary": summary(Counter(outcome.status for outcome in outcomes))}

@@ -147,8 +147,9 @@ class Intake:
         wanted |= {home.fingerprint for f in tuple(wanted) if (home := self.folding.home(f)) is not None}
         return await self.ledger.look(wanted)
 
-    def verdict(self, fingerprint: str, found: Mapping[str, Requests]) -> Verdict:
-        """Judge by what was just read; a fingerprint that was folded stands as its anchor does."""
+    def verdict(self, group: Sequence[Located], found: Mapping[str, Requests]) -> Verdict:
+        """Judge signals of one fingerprint by what was just read; one that was folded stands as its anchor does."""
+        fingerprint = group[0].fingerprint
         verdict = judge(fingerprint, found[fingerprint], self.now())
         home = self.folding.home(fingerprint)
         if home is None or home.fingerprint not in found or not isinstance(verdict, Absent):
@@ -157,8 +158,9 @@ class Intake:
         if anchor is not None:
             return Open(anchor)
         held = judge(home.fingerprint, found[home.fingerprint], self.now())
-        if isinstance(held, Held) and held.request.uid == home.uid:
+        if isinstance(held, Held) and held.request.uid == home.uid and all(one.held_by(held.request) for one in group):
             return held
+        # It ended, or what was about to be listed there never was: nobody would look after it.
         self.folding.left(fingerprint)
         return verdict
 
@@ -181,11 +183,7 @@ class Intake:
                     found = await self.look({group[0].fingerprint})
                 except KubernautError as error:
                     return {one.place: _unavailable(one.signal.name, error) for one in group}
-            verdict = self.verdict(group[0].fingerprint, found)
-            if isinstance(verdict, Held) and not all(one.held_by(verdict.request) for one in group):
-                # It was about to be listed there, and never was: nobody would look after it.
-                self.folding.left(group[0].fingerprint)
-                verdict = self.verdict(group[0].fingerprint, found)
+            verdict = self.verdict(group, found)
             for located in sorted(group, key=lambda one: one.signal.resolved):
                 try:
                     if located.signal.resolved:
@@ -265,13 +263,12 @@ class Intake:
         match verdict:
             case Open(known):
                 self.count(located, known, duplicate=True)
-                if not located.is_own(known.fingerprint):
+                if not located.is_own(known.fingerprint) and not located.on_record(known):
                     return verdict, self._accepted(located, known)
-                message = f"one more occurrence of {known.name}"
-                return verdict, self._joined(located, known, AdmissionReason.IN_PROGRESS, message)
-            case Held(known, reason, why):
+                return verdict, self._joined(located, verdict)
+            case Held(known):
                 self.count(located, known, duplicate=True)
-                return verdict, self._joined(located, known, reason, f"{known.name} {why}")
+                return verdict, self._joined(located, verdict)
             case Absent():
                 return await self._open(located, verdict, fold=fold)
 
@@ -364,18 +361,13 @@ class Intake:
         message = f"kept quiet by silence {', '.join(silences)}"
         return located.outcome(SignalOutcome.SILENCED, AdmissionReason.SILENCED, message)
 
-    def _joined(self, located: Located, known: Known, reason: AdmissionReason, message: str) -> Outcome:
+    def _joined(self, located: Located, verdict: Open | Held) -> Outcome:
         self.metrics.deduplicated(located.signal.name)
-        return located.outcome(
-            SignalOutcome.DUPLICATE, reason, message, remediation=known.name, namespace=self.namespace
-        )
+        return located.repeated(verdict, self.namespace)
 
     def _accepted(self, located: Located, known: Known) -> Outcome:
-        """The outcome of a signal that is part of something larger: new to it, or one more occurrence."""
-        node = located.member is not None
-        reason = AdmissionReason.PART_OF_NODE_LOSS if node else AdmissionReason.PART_OF_STORM
-        if located.on_record(known):
-            return self._joined(located, known, reason, f"one more occurrence within {known.name}")
+        """The outcome of a signal that is part of something larger, and new to it."""
+        reason, node = located.part_of, located.member is not None
         self.metrics.folded(reason)
         what = f"the loss of {located.resolution.target}" if node else f"the storm of {located.signal.name}"
         return located.outcome(

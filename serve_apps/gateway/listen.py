@@ -11,54 +11,32 @@ import asyncio
 import contextlib
 import contextvars
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import structlog
-import uvicorn
 from starlette.types import ASGIApp
 
+from kubernaut_ray import serving
 from kubernaut_ray.errors import Permanent
 
 BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 120
 DRAIN_SECONDS = 20
 
 log = structlog.get_logger(__name__)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: Ray decides about signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @contextlib.asynccontextmanager
 async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
     """Serve the app on this address while the context lasts. Raises ``Permanent`` when the port belongs to somebody else."""
     listener = _listener(host, port)
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-    )
-    server = _Server(config)
-    serving = asyncio.create_task(
+    server = serving.server(app, drain_seconds=DRAIN_SECONDS, date_header=False)
+    task = asyncio.create_task(
         server.serve(sockets=[listener]), name="gateway-listener", context=contextvars.Context()
     )
     try:
         while not server.started:
-            if serving.done():
-                await serving
+            if task.done():
+                await task
                 raise Permanent(f"nothing serves gateway.port {port} on {host}", reason="NotListening")
             await asyncio.sleep(0.01)
         log.info("gateway.listening", host=host, port=port)
@@ -66,7 +44,7 @@ async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
     finally:
         server.should_exit = True
         try:
-            await serving
+            await task
         finally:
             listener.close()
 

@@ -11,7 +11,7 @@ from serve_apps.gateway.outcome import Outcome
 from serve_apps.gateway.owners import Resolution
 from serve_apps.gateway.signal import Signal
 from serve_apps.gateway.tally import MAX_RESOURCE, MemberKey, SymptomKey
-from serve_apps.gateway.verdict import Known
+from serve_apps.gateway.verdict import Held, Known, Open
 
 
 @dataclass(slots=True)
@@ -85,8 +85,24 @@ class Located:
         return self.member is None and self.fingerprint == fingerprint
 
     def held_by(self, known: Known) -> bool:
-        """Tell whether an ended request holds this signal back: its own does, another one when it lists the signal."""
-        return self.fingerprint == known.fingerprint or self.symptom in known.members
+        """Tell whether an ended anchor holds this signal back: when it lists it. One that is over is held by nobody."""
+        return self.signal.resolved or self.symptom in known.members
+
+    @property
+    def part_of(self) -> AdmissionReason:
+        """Of what kind the larger incident is that takes this signal in."""
+        return AdmissionReason.PART_OF_STORM if self.member is None else AdmissionReason.PART_OF_NODE_LOSS
+
+    def repeated(self, verdict: Open | Held, namespace: str) -> Outcome:
+        """The outcome of one more occurrence of what a request has on record."""
+        known = verdict.request
+        if isinstance(verdict, Held):
+            reason, message = verdict.reason, f"{known.name} {verdict.why}"
+        elif self.is_own(known.fingerprint):
+            reason, message = AdmissionReason.IN_PROGRESS, f"one more occurrence of {known.name}"
+        else:
+            reason, message = self.part_of, f"one more occurrence within {known.name}"
+        return self.outcome(SignalOutcome.DUPLICATE, reason, message, remediation=known.name, namespace=namespace)
 
     def outcome(
         self,

@@ -128,10 +128,6 @@ class Occurrences:
             tally = self._pending[address] = Tally()
         return tally
 
-    def add(self, address: Address, tally: Tally) -> None:
-        """Count; written later."""
-        self.tally(address).add(tally)
-
     async def flush_now(self, address: Address) -> Known | None:
         """Write what is pending of one request; returns the request as it is then, ``None`` when it is gone.
 

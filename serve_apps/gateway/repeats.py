@@ -21,7 +21,7 @@ from serve_apps.gateway.ledger import Requests
 from serve_apps.gateway.located import Located
 from serve_apps.gateway.metrics import RepeatedLabels
 from serve_apps.gateway.occurrences import Address
-from serve_apps.gateway.outcome import Outcome
+from serve_apps.gateway.outcome import summary
 from serve_apps.gateway.signal import Parsed, Signal
 from serve_apps.gateway.verdict import Absent, Held, Known, Open, Verdict
 
@@ -127,7 +127,7 @@ class Repeats:
             return None
         standing: dict[str, Open | Held] = {}
         for fingerprint, group in groups.items():
-            verdict = self._verdict(fingerprint, found)
+            verdict = self._verdict(group, found)
             if isinstance(verdict, Absent):
                 return None
             if isinstance(verdict, Open):
@@ -136,8 +136,6 @@ class Repeats:
                         if not one.on_record(verdict.request):
                             return None
                         one.recorded_by = verdict.request
-            elif not all(one.held_by(verdict.request) for one in group):
-                return None
             standing[fingerprint] = verdict
         for fingerprint, group in groups.items():
             self._count(group, standing[fingerprint].request)
@@ -145,14 +143,15 @@ class Repeats:
         self._tell(alerts)
         return answer
 
-    def _verdict(self, fingerprint: str, found: Mapping[str, Requests]) -> Verdict:
+    def _verdict(self, group: Sequence[Located], found: Mapping[str, Requests]) -> Verdict:
         """Judge; what was judged open by the very same readings is so again."""
+        fingerprint = group[0].fingerprint
         home = self._intake.folding.home(fingerprint)
         basis = (found[fingerprint], None if home is None else found.get(home.fingerprint))
         judged = self._judged.get(fingerprint)
         if judged is not None and judged[0] is basis[0] and judged[1] is basis[1]:
             return judged[2]
-        verdict = self._intake.verdict(fingerprint, found)
+        verdict = self._intake.verdict(group, found)
         if isinstance(verdict, Open):
             if len(self._judged) >= CAPACITY:
                 self._judged.clear()
@@ -189,7 +188,7 @@ def _render(alerts: Sequence[Located], standing: Mapping[str, Open | Held], name
         verdict = standing[located.fingerprint]
         stands = f"{verdict.request.uid}{verdict.why if isinstance(verdict, Held) else ''}"
         if located.answer_for != stands:
-            outcome = _outcome(located, verdict, namespace)
+            outcome = located.repeated(verdict, namespace)
             signal = located.signal
             located.answer = orjson.dumps(outcome.to_json())
             located.answer_labels = (signal.type, signal.severity, signal.name, outcome.reason)
@@ -197,30 +196,4 @@ def _render(alerts: Sequence[Located], standing: Mapping[str, Open | Held], name
         answers.append(located.answer)
     if len(answers) == 1:
         return 202, answers[0]
-    return 207, b'{"results":[' + b",".join(answers) + b'],"summary":' + orjson.dumps(_summary(len(answers))) + b"}"
-
-
-def _outcome(located: Located, verdict: Open | Held, namespace: str) -> Outcome:
-    known = verdict.request
-    if isinstance(verdict, Held):
-        reason, message = verdict.reason, f"{known.name} {verdict.why}"
-    elif located.member is not None:
-        reason, message = AdmissionReason.PART_OF_NODE_LOSS, f"one more occurrence within {known.name}"
-    elif located.fingerprint != known.fingerprint:
-        reason, message = AdmissionReason.PART_OF_STORM, f"one more occurrence within {known.name}"
-    else:
-        reason, message = AdmissionReason.IN_PROGRESS, f"one more occurrence of {known.name}"
-    return located.outcome(SignalOutcome.DUPLICATE, reason, message, remediation=known.name, namespace=namespace)
-
-
-def _summary(total: int) -> dict[str, Any]:
-    return {
-        "total": total,
-        "created": 0,
-        "deduplicated": total,
-        "accepted": 0,
-        "resolved": 0,
-        "silenced": 0,
-        "rejected": 0,
-        "failed": 0,
-    }
+    return 207, b'{"results":[' + b",".join(answers) + b'],"summary":' + orjson.dumps(summary({SignalOutcome.DUPLICATE: len(answers)})) + b"}"

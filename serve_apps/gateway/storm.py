@@ -62,12 +62,7 @@ class StormDetector:
     def storm(self, signal_name: str, now: datetime) -> Storm | None:
         """Describe the storm that signals of this name are part of now, if they are."""
         history = self._names.get(signal_name)
-        if history is None or history.type is None or history.detected_at is None:
-            return None
-        _forget(history, now)
-        history.type = self._judge(history)
-        if history.type is None:
-            history.detected_at = None
+        if history is None or not self._goes_on(history, now) or history.type is None or history.detected_at is None:
             return None
         recent = sorted(history.resources, key=history.resources.__getitem__)[-MAX_AFFECTED:]
         return Storm(
@@ -80,7 +75,17 @@ class StormDetector:
 
     def active(self, now: datetime) -> int:
         """Return how many names are in a storm."""
-        return sum(self.storm(name, now) is not None for name in tuple(self._names))
+        return sum(self._goes_on(history, now) for history in self._names.values())
+
+    def _goes_on(self, history: _History, now: datetime) -> bool:
+        """Tell whether a storm that was detected is not over by now."""
+        if history.type is None:
+            return False
+        _forget(history, now)
+        history.type = self._judge(history)
+        if history.type is None:
+            history.detected_at = None
+        return history.type is not None
 
     def _judge(self, history: _History) -> StormType | None:
         if len(history.resources) > self._pattern:

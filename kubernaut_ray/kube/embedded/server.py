@@ -14,9 +14,9 @@ from importlib import resources
 from pathlib import Path
 
 import structlog
-import uvicorn
 import yaml
 
+from kubernaut_ray import serving
 from kubernaut_ray.kube.embedded import crd, pki, rbac
 from kubernaut_ray.kube.embedded.app import App
 from kubernaut_ray.kube.embedded.authn import Authenticator
@@ -35,14 +35,6 @@ _log = structlog.get_logger(__name__)
 _DRAIN_SECONDS = 2
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers: whoever starts us decides about signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class EmbeddedServer:
     """An API server on ``data_dir``. Files: ``kubeconfig`` (mode 600), ``ca.crt``, and ``kube/`` with the rest."""
 
@@ -55,7 +47,7 @@ class EmbeddedServer:
         self._synchronous: Synchronous = synchronous
         self._store: Store | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._uvicorn: _Uvicorn | None = None
+        self._uvicorn: serving.Server | None = None
 
     @property
     def url(self) -> str:
@@ -82,21 +74,12 @@ class EmbeddedServer:
             store.start()
             await _furnish(objects, registry)
             app = App(objects, registry, authenticator, rbac.Authorizer(store), address=f"{self.host}:{self.port}")
-            config = uvicorn.Config(
+            self._uvicorn = serving.server(
                 app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=120,
-                timeout_graceful_shutdown=_DRAIN_SECONDS,
+                drain_seconds=_DRAIN_SECONDS,
                 ssl_certfile=identity.certificate,
                 ssl_keyfile=identity.key,
             )
-            self._uvicorn = _Uvicorn(config)
         except BaseException:
             listener.close()
             if self._store is not None:

@@ -14,7 +14,7 @@ from serve_apps.gateway.adapters.cloudwatch import CloudWatch
 from serve_apps.gateway.adapters.grafana import Grafana
 from serve_apps.gateway.adapters.kubernetes_event import KubernetesEvent
 
-__all__ = ["ADAPTERS", "PREFIX", "Adapter", "adapters", "check_media_type"]
+__all__ = ["PREFIX", "Adapter", "adapters", "check_media_type"]
 
 PREFIX = "/api/v1/signals"
 
@@ -29,6 +29,3 @@ def adapters(settings: Settings) -> tuple[Adapter, ...]:
         CloudEvents(),
     )
 
-
-ADAPTERS: tuple[Adapter, ...] = adapters(Settings())
-"""The adapters with every setting at its default."""

@@ -92,7 +92,7 @@ async def test_counted_exactly_once(modes: list[str], flushes: int) -> None:
     world, told = Odd(modes), list[Tally]()
     address = await opened(world)
     occurrences = counting(world, told)
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     for _ in range(flushes):
         await occurrences.flush()
 
@@ -106,9 +106,9 @@ async def test_what_comes_during_a_failed_flush_is_added() -> None:
     world, told = Odd(["away"]), list[Tally]()
     address = await opened(world)
     occurrences = counting(world, told)
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     await occurrences.flush()
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     await occurrences.flush()
     assert await count(world) == 2
 
@@ -118,9 +118,9 @@ async def test_a_lost_answer_and_more_occurrences() -> None:
     world, told = Odd(["lost"]), list[Tally]()
     address = await opened(world)
     occurrences = counting(world, told)
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     await occurrences.flush()
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     await occurrences.flush()
     await occurrences.flush()
     assert await count(world) == 2
@@ -133,7 +133,7 @@ async def test_a_successor_of_the_same_name_is_not_counted_on() -> None:
     await world.delete(REMEDIATION_REQUEST, "rr-1", NAMESPACE)
     await opened(world)
     occurrences = counting(world, told)
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     await occurrences.flush()
     assert (await count(world), occurrences.pending, told) == (0, 0, [])
 
@@ -144,7 +144,7 @@ async def test_nonsense_in_the_status_is_replaced() -> None:
     address = await opened(world)
     world.objects["RemediationRequest", NAMESPACE, "rr-1"]["status"] = {"deduplication": {"occurrenceCount": -3}}
     occurrences = counting(world, told)
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     await occurrences.flush()
     assert await count(world) == 1
 
@@ -156,7 +156,7 @@ async def test_stop_writes_what_is_left_even_if_the_first_try_fails() -> None:
     occurrences = counting(world, told)
     occurrences.start()
     assert occurrences.healthy
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     await occurrences.stop()
     assert not occurrences.healthy
     assert await count(world) == 1
@@ -280,7 +280,7 @@ async def test_a_write_that_is_given_up_is_found_out_about() -> None:
         world, told = Gated(), list[Tally]()
         address = await opened(world)
         occurrences = counting(world, told)
-        occurrences.add(address, ONCE)
+        occurrences.tally(address).add(ONCE)
         writing = asyncio.create_task(occurrences.flush_now(address))
         await until(lambda: world.begun)  # noqa: B023
         if arrives:
@@ -291,7 +291,7 @@ async def test_a_write_that_is_given_up_is_found_out_about() -> None:
             await writing
         world.go.set()
         assert occurrences.pending == 1 or arrives
-        occurrences.add(address, ONCE)
+        occurrences.tally(address).add(ONCE)
         await occurrences.stop()
         assert await count(world) == 2
         assert sum(t.duplicates for t in told) == 2
@@ -312,7 +312,7 @@ async def test_what_is_written_is_told_though_nobody_waits_for_it() -> None:
 
     cluster = Cluster(world)
     occurrences = Occurrences(cluster, Ledger(cluster, NAMESPACE), NAMESPACE, interval=60, flushed=slowly)
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     writing = asyncio.create_task(occurrences.flush_now(address))
     await begun.wait()
     writing.cancel()
@@ -334,7 +334,7 @@ async def test_a_request_that_is_gone_is_told_of_nothing() -> None:
     world, told = Vanishing(), list[Tally]()
     address = await opened(world)
     occurrences = counting(world, told)
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     assert await occurrences.flush_now(address) is None
     assert (told, occurrences.pending) == ([], 0)
 
@@ -350,14 +350,14 @@ async def test_a_refusal_reaches_who_asked_and_stops_nobody_else(monkeypatch: py
 
     with monkeypatch.context() as broken:
         broken.setattr(world, "patch", refuse)
-        occurrences.add(address, ONCE)
+        occurrences.tally(address).add(ONCE)
         with pytest.raises(Forbidden):
             await occurrences.flush_now(address)
         assert occurrences.pending == 0
-        occurrences.add(address, ONCE)
+        occurrences.tally(address).add(ONCE)
         await occurrences.flush()
         assert occurrences.pending == 0
-    occurrences.add(address, ONCE)
+    occurrences.tally(address).add(ONCE)
     await occurrences.flush()
     assert await count(world) == 1
 

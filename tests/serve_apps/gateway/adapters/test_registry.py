@@ -10,7 +10,7 @@ import pytest
 from kubernaut_ray.cli.send import route_of
 from kubernaut_ray.settings import CloudWatchSettings, GatewaySettings, Settings
 from serve_apps.gateway import target
-from serve_apps.gateway.adapters import ADAPTERS, PREFIX, adapters, check_media_type
+from serve_apps.gateway.adapters import PREFIX, adapters, check_media_type
 from serve_apps.gateway.kinds import Kinds
 from serve_apps.gateway.signal import Delivery, Signal
 from serve_apps.problem import Problem
