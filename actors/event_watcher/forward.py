@@ -103,9 +103,7 @@ class Forwarder:
                 return
 
     def _delay(self, failures: int, told: float | None) -> float:
-        return backoff.delay(
-            failures - 1, base=self._settings.retry_base, longest=self._settings.retry_max, told=told
-        )
+        return backoff.delay(failures - 1, base=self._settings.retry_base, longest=self._settings.retry_max, told=told)
 
 
 def _name(event: Object) -> str:

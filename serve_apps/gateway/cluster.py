@@ -103,9 +103,7 @@ class Cluster:
     async def get(self, resource: Resource, name: str, namespace: str | None) -> Object:
         return await self._ask(lambda: self._client.get(resource, name, namespace))
 
-    async def list(
-        self, resource: Resource, namespace: str, *, labels: str
-    ) -> tuple[Object, ...]:
+    async def list(self, resource: Resource, namespace: str, *, labels: str) -> tuple[Object, ...]:
         found = await self._ask(lambda: self._client.list(resource, namespace, labels=labels))
         return found.items
 

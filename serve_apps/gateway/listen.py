@@ -30,9 +30,7 @@ async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
     """Serve the app on this address while the context lasts. Raises ``Permanent`` when the port belongs to somebody else."""
     listener = _listener(host, port)
     server = serving.server(app, drain_seconds=DRAIN_SECONDS, date_header=False)
-    task = asyncio.create_task(
-        server.serve(sockets=[listener]), name="gateway-listener", context=contextvars.Context()
-    )
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="gateway-listener", context=contextvars.Context())
     try:
         while not server.started:
             if task.done():

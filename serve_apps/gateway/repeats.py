@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 import orjson
 
-from kubernaut_ray.crds.enums import AdmissionReason, SignalOutcome
+from kubernaut_ray.crds.enums import SignalOutcome
 from kubernaut_ray.errors import KubernautError
 from serve_apps.gateway.intake import Intake
 from serve_apps.gateway.ledger import Requests
@@ -196,4 +195,6 @@ def _render(alerts: Sequence[Located], standing: Mapping[str, Open | Held], name
         answers.append(located.answer)
     if len(answers) == 1:
         return 202, answers[0]
-    return 207, b'{"results":[' + b",".join(answers) + b'],"summary":' + orjson.dumps(summary({SignalOutcome.DUPLICATE: len(answers)})) + b"}"
+    return 207, b'{"results":[' + b",".join(answers) + b'],"summary":' + orjson.dumps(
+        summary({SignalOutcome.DUPLICATE: len(answers)})
+    ) + b"}"

@@ -28,4 +28,3 @@ def adapters(settings: Settings) -> tuple[Adapter, ...]:
         CloudWatch(settings.gateway.cloudwatch),
         CloudEvents(),
     )
-

@@ -208,7 +208,7 @@ async def test_who_waits_shares_a_write_and_sees_it() -> None:
     occurrences = counting(world, told)
 
     async def bring(n: int) -> Known | None:
-        occurrences.add(address, joined(("A", f"r{n}", f"t{n}")))
+        occurrences.tally(address).add(joined(("A", f"r{n}", f"t{n}")))
         return await occurrences.flush_now(address)
 
     tasks = []
@@ -233,7 +233,7 @@ async def test_what_is_remembered_is_no_proof() -> None:
     address = Address(made.name, made.uid, FINGERPRINT)
     await ledger.look([FINGERPRINT])
     old = dict(ledger._held)
-    occurrences.add(address, joined())
+    occurrences.tally(address).add(joined())
     await occurrences.flush()
     ledger._held.update(old)  # An answer that was under way meanwhile.
     known = await occurrences.flush_now(address)
@@ -249,9 +249,9 @@ async def test_what_seems_to_change_nothing_is_read_again() -> None:
     address = Address(made.name, made.uid, FINGERPRINT)
     await ledger.look([FINGERPRINT])
     other = counting(world, told)
-    other.add(address, joined())
+    other.tally(address).add(joined())
     await other.flush()
-    occurrences.add(address, Tally(resolved={MEMBER[:2]: NOW.replace(minute=1)}, source="alertmanager"))
+    occurrences.tally(address).add(Tally(resolved={MEMBER[:2]: NOW.replace(minute=1)}, source="alertmanager"))
     known = await occurrences.flush_now(address)
     assert known is not None
     assert known.over(MEMBER[:2])
@@ -267,7 +267,7 @@ async def test_what_an_ended_incident_does_not_list_it_does_not_count() -> None:
     await world.patch(
         REMEDIATION_REQUEST, "rr-1", {"status": {"overallPhase": "Completed"}}, NAMESPACE, subresource="status"
     )
-    occurrences.add(address, joined())
+    occurrences.tally(address).add(joined())
     known = await occurrences.flush_now(address)
     assert known is not None
     assert not known.open
@@ -370,7 +370,7 @@ async def test_two_gateways_that_write_one_object_all_the_time() -> None:
 
     async def write(occurrences: Occurrences, n: int) -> None:
         for i in range(25):
-            occurrences.add(address, joined(("A", f"r{n}-{i}", "t")))
+            occurrences.tally(address).add(joined(("A", f"r{n}-{i}", "t")))
             known = await occurrences.flush_now(address)
             assert known is not None
             assert ("A", f"r{n}-{i}") in known.members

@@ -17,6 +17,7 @@ from serve_apps.problem import Problem
 from tests.build import NOW
 
 SAMPLES = Path(__file__).parents[4] / "manifests" / "samples"
+ADAPTERS = adapters(Settings())
 ROUTES = ["/prometheus", "/kubernetes-event", "/grafana", "/cloudwatch", "/cloudevents"]
 
 
