@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 import orjson
 
-from kubernaut_ray.crds.enums import AdmissionReason, SignalOutcome
+from kubernaut_ray.crds.enums import SignalOutcome
 from kubernaut_ray.errors import KubernautError
 from serve_apps.gateway.intake import Intake
 from serve_apps.gateway.ledger import Requests
