@@ -135,6 +135,7 @@ def _with_leaves(body: str, leaves: bytes) -> bytes:
 
 def _where(query: AuditQuery) -> tuple[str, Sequence[Any]]:
     tests: list[tuple[str, Any]] = [
+        ("event_id = ?::UUID", query.event_id),
         ("correlation_id = ?", query.correlation_id),
         ("event_type = ?", query.event_type),
         ("event_category = ?", query.event_category.value if query.event_category else ""),
