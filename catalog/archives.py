@@ -175,8 +175,8 @@ def expired(connection: Connection, directory: Path, before_us: int) -> list[Arc
 def held(connection: Connection, directory: Path, name: str) -> bool:
     """Whether any incident in an archive is under legal hold."""
     row = connection.execute(
-        f"SELECT 1 FROM read_parquet({_quoted(file_of(directory, name))}) "  # noqa: S608 - a path of ours, quoted
-        "WHERE correlation_id IN (SELECT correlation_id FROM audit_holds) LIMIT 1"
+        "SELECT 1 FROM read_parquet(?) WHERE correlation_id IN (SELECT correlation_id FROM audit_holds) LIMIT 1",
+        [str(file_of(directory, name))],
     ).fetchone()
     return row is not None
 
@@ -184,9 +184,9 @@ def held(connection: Connection, directory: Path, name: str) -> bool:
 def retirement(connection: Connection, directory: Path, archive: Archive, key: SigningKey, now: datetime) -> Retired:
     """Return the signed account of an archive's deletion."""
     rows = connection.execute(
-        "SELECT correlation_id, max(position), arg_max(hash, position) "
-        f"FROM read_parquet({_quoted(file_of(directory, archive.name))}) "
-        "GROUP BY correlation_id ORDER BY correlation_id"
+        "SELECT correlation_id, max(position), arg_max(hash, position) FROM read_parquet(?) "
+        "GROUP BY correlation_id ORDER BY correlation_id",
+        [str(file_of(directory, archive.name))],
     ).fetchall()
     return key.sign(
         Retired(

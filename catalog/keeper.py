@@ -160,8 +160,8 @@ class Keeper:
                 if elapsed >= MAINTENANCE:
                     elapsed = 0.0
                     self.archive({})
-            except (KubernautError, OSError) as error:
-                log.error("audit_keeping_failed", error=str(error))
+            except (KubernautError, OSError):
+                log.exception("audit_keeping_failed")
 
     def _seal(self, connection: Connection) -> bytes:
         checkpoint = self._trail.seal(connection, self._now())

@@ -58,10 +58,13 @@ class Known:
         """Take these in, over what was held under the same keys."""
         self._recent.update(pairs)
         if len(self._recent) >= RECENT:
-            count = len(self._recent)
-            keys = np.fromiter(self._recent.keys(), np.int64, count)
-            self.load(keys, np.fromiter(self._recent.values(), np.int64, count))
-            self._recent = {}
+            self._spill()
+
+    def _spill(self) -> None:
+        count = len(self._recent)
+        keys = np.fromiter(self._recent.keys(), np.int64, count)
+        self.load(keys, np.fromiter(self._recent.values(), np.int64, count))
+        self._recent = {}
 
     def load(self, keys: Ints, values: Ints) -> None:
         """Take in many at once, the last of equal keys."""
