@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -266,7 +266,8 @@ def id_keys(ids: Sequence[str]) -> npt.NDArray[np.int64]:
     digits = np.frombuffer("".join(ids).encode(), dtype=np.uint8).reshape(len(ids), 36)[:, _DIGITS]
     nibbles = np.where(digits > ord("9"), digits - (ord("a") - 10), digits - ord("0")).astype(np.uint8)
     halves = (nibbles[:, ::2] << np.uint8(4) | nibbles[:, 1::2]).copy().view(">u8").astype(np.uint64)
-    return (halves[:, 0] * _MIX[0] ^ halves[:, 1] * _MIX[1]).view(np.int64)
+    keys: npt.NDArray[np.int64] = (halves[:, 0] * _MIX[0] ^ halves[:, 1] * _MIX[1]).view(np.int64)
+    return keys
 
 
 _DIGITS = np.asarray([n for n, sign in enumerate("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") if sign == "x"])
@@ -315,10 +316,10 @@ def _read_ends(connection: Connection, lasts: Mapping[str, int]) -> dict[str, En
     return {one: found.get(one, End()) for one in lasts}
 
 
-def _at(connection: Connection, what: str, sequences: Sequence[int]) -> list[tuple[object, ...]]:
+def _at(connection: Connection, what: str, sequences: Sequence[int]) -> list[tuple[Any, ...]]:
     connection.register("wanted_audit", pa.table({"seq": pa.array(sequences, pa.int64())}))
     try:
-        rows: list[tuple[object, ...]] = connection.execute(
+        rows: list[tuple[Any, ...]] = connection.execute(
             f"SELECT {what} FROM audit_events a JOIN wanted_audit USING (seq)"  # noqa: S608 - our own names
         ).fetchall()
     finally:
