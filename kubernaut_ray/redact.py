@@ -12,8 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 PLACEHOLDER = "[REDACTED]"
+MAX_DEPTH = 64
+"""How deep a JSON value is looked into."""
 
 _QUOTE = r"\\{0,3}[\"']"
 _VALUE = (
@@ -167,6 +170,25 @@ def redact(text: str) -> str:
 def redact_values(values: Mapping[str, str]) -> dict[str, str]:
     """Return labels or annotations without secrets: a value whose name gives it away is hidden as a whole."""
     return {key: PLACEHOLDER if _gives_away(key) else redact(value) for key, value in values.items()}
+
+
+def redact_json(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """Return a JSON value without secrets and with its shape: texts are redacted, what a name gives away is hidden as a whole.
+
+    What lies deeper than ``depth`` is hidden.
+    """
+    if isinstance(value, str):
+        return redact(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if depth == 0:
+        return PLACEHOLDER
+    if isinstance(value, Mapping):
+        return {
+            key: PLACEHOLDER if item and _gives_away(str(key)) else redact_json(item, depth - 1)
+            for key, item in value.items()
+        }
+    return [redact_json(item, depth - 1) for item in value]
 
 
 @lru_cache(4096)

@@ -17,7 +17,7 @@ import orjson
 
 from kubernaut_ray.clients.service import ServiceClient
 from kubernaut_ray.clock import rfc3339
-from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage, Timeline
+from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.contracts.catalog import (
     RegisterWorkflow,
@@ -29,6 +29,7 @@ from kubernaut_ray.contracts.catalog import (
 )
 from kubernaut_ray.contracts.investigation import InvestigationSession
 from kubernaut_ray.contracts.statistics import ExecutionRecord, ExecutionStatistics
+from kubernaut_ray.contracts.timeline import Timeline
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
 C = TypeVar("C", bound=Contract)
@@ -149,7 +150,7 @@ class DataStorage(ServiceClient):
         return await self._send("GET", "/api/v1/audit/events", AuditPage, query=query)
 
     async def timeline(self, remediation: str) -> Timeline:
-        """Return every event of one remediation (by its RemediationRequest's name) in the order of their instants."""
+        """Return one remediation (by its RemediationRequest's name) as its trail tells it; without events when nothing is known."""
         return await self._send("GET", f"/api/v1/remediations/{quote(remediation, safe='')}/timeline", Timeline)
 
     async def _send(self, method: str, path: str, answer: type[C], **rest: Any) -> C:

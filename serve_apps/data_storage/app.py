@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from catalog.errors import Conflict, NotFound
 from kubernaut_ray.errors import Retryable
-from serve_apps.data_storage import audit, executions, investigations, workflows
+from serve_apps.data_storage import audit, executions, investigations, timeline, workflows
 from serve_apps.data_storage.deps import Deps, Given
 from serve_apps.http import Problem, Rule, install
 
@@ -41,6 +41,7 @@ def create_app(deps: Deps) -> FastAPI:
     app = FastAPI(title="Kubernaut Data Storage", version="1", docs_url=None, redoc_url=None, lifespan=deps.lifespan)
     app.state.deps = deps
     app.include_router(audit.router)
+    app.include_router(timeline.router)
     app.include_router(workflows.router)
     app.include_router(investigations.router)
     app.include_router(executions.router)

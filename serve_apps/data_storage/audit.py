@@ -1,4 +1,4 @@
-"""The audit routes: append one or many, query, and the timeline of a remediation.
+"""The audit routes: append one or many, and query.
 
 A batch is stored whole or not at all. Telling an event again is success and changes nothing: events are known by their
 id. Bodies are parsed from bytes in one go, because a batch of thousands is the common case.
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from catalog.events import AuditQuery, check_age
-from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditEvent, AuditPage, Timeline
+from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditEvent, AuditPage
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from kubernaut_ray.errors import InvalidInput
@@ -77,12 +77,6 @@ async def find_events(
         offset=offset,
     )
     return Response(await deps.catalog.find_audit(query), media_type=JSON)
-
-
-@router.get("/remediations/{remediation_id}/timeline", response_model=Timeline)
-async def timeline(remediation_id: str, deps: Given) -> Response:
-    """Everything known about one remediation, by its RemediationRequest's name; empty when nothing is."""
-    return Response(await deps.catalog.timeline(remediation_id), media_type=JSON)
 
 
 async def _body(request: Request, model: type[C]) -> C:

@@ -84,6 +84,7 @@ class Investigator:
         trying again cannot help (a wrong key, an unknown model).
         """
         trail = Trail(self.audit, request, run, self.model.name, self.clock)
+        await trail.started()
         try:
             async with asyncio.timeout(self.llm.investigation_timeout or None):
                 response = await self._investigate(request, trail)

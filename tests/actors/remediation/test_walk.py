@@ -31,6 +31,7 @@ from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import NotificationSettings, Settings
 from tests import build
+from tests.trail import fits
 
 pytestmark = pytest.mark.integration
 BUILDERS = (_remediation.build, _approval.build, _notification.build)
@@ -41,7 +42,7 @@ class Sink:
         self.events: dict[str, AuditEvent] = {}
 
     async def record(self, event: AuditEvent) -> None:
-        self.events[event.event_id] = event
+        self.events[event.event_id] = fits(event)
 
 
 @asynccontextmanager

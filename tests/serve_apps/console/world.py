@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kubernaut_ray import names
-from kubernaut_ray.contracts.audit import AuditEvent, Timeline
+from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.contracts.timeline import Timeline
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.enums import (
     AIAnalysisPhase,

@@ -23,6 +23,7 @@ from serve_apps.data_storage.app import MAX_BODY_BYTES, RULES, create_app
 from serve_apps.data_storage.deps import Deps
 from serve_apps.http import Gate
 from tests import build
+from tests.trail import fits
 
 SCHEMA = """
 apiVersion: kubernaut.io/v1alpha1
@@ -70,7 +71,7 @@ class Said:
         self.events: list[AuditEvent] = []
 
     async def record(self, event: AuditEvent) -> None:
-        self.events.append(event)
+        self.events.append(fits(event))
 
 
 class Shop:
