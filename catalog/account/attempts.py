@@ -111,7 +111,9 @@ def _attempt(number: int, facts: Sequence[Fact]) -> Attempt:
 
 
 def _cause(data: Data | None) -> Cause | None:
-    return data and Cause(
+    if data is None:
+        return None
+    return Cause(
         summary=data.text("summary"),
         severity=data.text("severity"),
         signal_type=data.text("signal_type"),
@@ -120,7 +122,9 @@ def _cause(data: Data | None) -> Cause | None:
 
 
 def _choice(data: Data | None) -> Choice | None:
-    return data and Choice(
+    if data is None:
+        return None
+    return Choice(
         workflow_id=data.text("workflow_id"),
         workflow_name=data.text("workflow_name"),
         version=data.text("version"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from catalog.account.facts import Data, Fact
 from catalog.account.walk import TRANSITION
@@ -37,11 +38,13 @@ _DETAILS = frozenset(
 
 def steps(facts: Sequence[Fact], phases: Sequence[PhaseSpan]) -> tuple[Step, ...]:
     ordered = sorted(facts, key=lambda fact: fact.at)
-    took = {(span.phase, span.left): span.seconds for span in phases if span.left is not None}
+    took: dict[tuple[str, datetime | None], float | None] = {
+        (span.phase, span.left): span.seconds for span in phases if span.left is not None
+    }
     return tuple(_step(fact, ordered[0], took) for fact in ordered)
 
 
-def _step(fact: Fact, begin: Fact, took: dict[tuple[str, object], float | None]) -> Step:
+def _step(fact: Fact, begin: Fact, took: Mapping[tuple[str, datetime | None], float | None]) -> Step:
     event, data = fact.event, fact.data
     seconds = fact.seconds
     if fact.type == TRANSITION:

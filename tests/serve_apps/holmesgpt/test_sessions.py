@@ -135,7 +135,7 @@ async def test_a_dead_replica_is_replaced(replicas):
     assert early.attempt == 1
     assert ended.attempt == 2
     assert ended.response is not None
-    assert ended.response.root_cause_analysis.summary == "by run 2"
+    assert ended.response.root_cause_analysis.summary == "by run s-1/2"
     held.gate.set()
     async with asyncio.timeout(10):
         while dying.active:
