@@ -67,7 +67,7 @@ def reconstruct(
         notifications=_notifications(facts),
         ending=ending,
         request=request,
-        steps=steps((*facts, *around), path.phases),
+        steps=steps(facts, around, path.phases),
     )
     return story.model_copy(update={"gaps": missing.gaps(story, facts, path, odd, unreadable)})
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from catalog.account.facts import Data, Fact
-from catalog.account.walk import TRANSITION
+from catalog.account.walk import TERMINAL, TRANSITION
 from kubernaut_ray.contracts.timeline import PhaseSpan, Step
 from kubernaut_ray.contracts.vocabulary import EVENT_TYPES
 
@@ -23,6 +23,8 @@ _DETAILS = frozenset(
         "aianalysis.phase.transition",
         "aianalysis.holmesgpt.call",
         "aianalysis.rego.evaluation",
+        "orchestrator.approval.requested",
+        "datastorage.workflow.created",
         "aiagent.investigation.completed",
         "aiagent.llm.request",
         "aiagent.llm.response",
@@ -36,15 +38,17 @@ _DETAILS = frozenset(
 """What only says again, or in parts, what another fact says."""
 
 
-def steps(facts: Sequence[Fact], phases: Sequence[PhaseSpan]) -> tuple[Step, ...]:
-    ordered = sorted(facts, key=lambda fact: fact.at)
+def steps(facts: Sequence[Fact], around: Sequence[Fact], phases: Sequence[PhaseSpan]) -> tuple[Step, ...]:
+    """Return all facts in words, by their instants; ``around`` are facts of other correlations."""
+    ordered = sorted((*facts, *around), key=lambda fact: fact.at)
+    begin = (facts or ordered)[0].at if ordered else None
     took: dict[tuple[str, datetime | None], float | None] = {
         (span.phase, span.left): span.seconds for span in phases if span.left is not None
     }
-    return tuple(_step(fact, ordered[0], took) for fact in ordered)
+    return tuple(_step(fact, begin, took) for fact in ordered)
 
 
-def _step(fact: Fact, begin: Fact, took: Mapping[tuple[str, datetime | None], float | None]) -> Step:
+def _step(fact: Fact, begin: datetime | None, took: Mapping[tuple[str, datetime | None], float | None]) -> Step:
     event, data = fact.event, fact.data
     seconds = fact.seconds
     if fact.type == TRANSITION:
@@ -53,23 +57,30 @@ def _step(fact: Fact, begin: Fact, took: Mapping[tuple[str, datetime | None], fl
         seconds = data.number("duration_seconds")
     return Step(
         at=fact.at,
-        offset=(fact.at - begin.at).total_seconds(),
+        offset=(fact.at - begin).total_seconds() if begin else 0.0,
         event_id=event.event_id,
         event_type=event.event_type,
         what=" ".join(_what(fact.type, data).split())[:LONGEST],
         who=_who(fact),
         outcome=event.event_outcome.value,
         seconds=None if seconds is None else max(0.0, seconds),
-        detail=fact.type in _DETAILS or (fact.type == TRANSITION and not data.text("from_phase")),
+        detail=fact.type in _DETAILS or (fact.type == TRANSITION and _says_little(data)),
     )
+
+
+def _says_little(transition: Data) -> bool:
+    """The beginning and the end are facts of their own."""
+    return not transition.text("from_phase") or transition.text("to_phase") in TERMINAL
 
 
 def _who(fact: Fact) -> str:
     event = fact.event
     known = EVENT_TYPES.get(event.event_type)
     who = event.actor_id or (known.service if known else "")
+    if event.actor_type != "user":
+        return who.removeprefix("remediation-").removesuffix("-controller")
     via = fact.data.text("decided_via")
-    return f"{who} via {via}" if via and event.actor_type == "user" else who
+    return f"{who} via {via}" if via else who
 
 
 def _what(event_type: str, data: Data) -> str:
@@ -94,7 +105,8 @@ def _what(event_type: str, data: Data) -> str:
         case "orchestrator.phase.transitioned":
             return f"{text('from_phase') or '(new)'} → {text('to_phase')}: {text('message') or text('reason')}"
         case "orchestrator.routing.blocked":
-            until = f" until {text('blocked_until')}" if text("blocked_until") else ""
+            by = data.instant("blocked_until")
+            until = f" until {by:%H:%M:%S} UTC" if by else ""
             return f"Blocked ({text('reason')}){until}: {text('message')}"
         case "orchestrator.recovery.started":
             return f"Recovery attempt {data.count('attempt')}: {text('failure') or text('failure_reason')}"
@@ -137,13 +149,12 @@ def _what_a_child_did(event_type: str, data: Data) -> str:
             word = "required" if data.flag("approval_required") else "not required"
             return _joined(f"Approval is {word}", text("reason"))
         case ["aianalysis", "analysis", "completed"]:
-            cause = data.part("root_cause")
-            return _joined(
-                f"Analysis: {text('message') or text('reason')}", cause.text("summary") if cause else "", ". "
-            )
+            return _analysed(data)
         case ["orchestrator", "approval", "requested"]:
             name = text("workflow_name") or text("workflow_id")
-            return f"Approval asked for {name} until {text('required_by')}: {text('reason')}"
+            by = data.instant("required_by")
+            until = f" until {by:%H:%M:%S} UTC" if by else ""
+            return _joined(f"Approval asked for {name}{until}", text("reason"))
         case ["orchestrator", "approval", "refused"]:
             return f"{text('attempted') or 'A change'} does not count: {text('reason')}"
         case ["orchestrator", "approval", _]:
@@ -168,6 +179,15 @@ def _what_a_child_did(event_type: str, data: Data) -> str:
         case _:
             known = EVENT_TYPES.get(event_type)
             return f"{known.tells[:1].upper()}{known.tells[1:]}" if known else event_type
+
+
+def _analysed(data: Data) -> str:
+    cause, chosen = data.part("root_cause"), data.part("selected_workflow")
+    if chosen is None:
+        return f"Analysis ended: {data.text('message') or data.text('reason')}"
+    sure = chosen.number("confidence")
+    choice = f"Chosen: {_workflow(chosen)}{f' (confidence {sure:.2f})' if sure is not None else ''}"
+    return _joined(choice, f"Cause: {cause.text('summary')}" if cause else "", ". ")
 
 
 def _workflow(data: Data) -> str:

@@ -40,8 +40,8 @@ def lasted(seconds: float | None) -> str:
 
 
 def offset(seconds: float) -> str:
-    """``+0.4s`` or ``+3m5s`` after the beginning."""
-    return f"+{lasted(max(0.0, seconds))}"
+    """``+0.4s`` or ``+3m5s`` after the beginning, ``-5.0s`` before it."""
+    return f"{'-' if seconds < 0 else '+'}{lasted(abs(seconds))}"
 
 
 def _head(incident: IncidentStory) -> RenderableType:

@@ -52,7 +52,7 @@ class Step(Contract):
 
     at: Timestamp
     offset: float
-    """Seconds after the first fact. Clocks differ: it may be out by as much."""
+    """Seconds after the incident's first fact, below 0 for what happened before. Clocks differ: it may be out by as much."""
     event_id: str
     event_type: str
     what: str

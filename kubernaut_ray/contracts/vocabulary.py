@@ -156,19 +156,19 @@ def _types() -> Iterable[EventType]:
         may="attempt reason sub_reason", outcomes=(F,),
     )  # fmt: skip
     yield of(
+        "aianalysis.analysis.completed", *analysis, "the analysis ended",
+        "phase reason message evidence warnings alternative_workflows investigation_id",
+        may="workflow confidence model sub_reason approval_required root_cause selected_workflow investigation_seconds "
+        "target_in_owner_chain",
+        outcomes=(S, F),
+    )  # fmt: skip
+    yield of(
         "aianalysis.rego.evaluation", *analysis, "the approval policy was asked", "policy_hash degraded matched_rules",
         outcomes=(S, F),
     )  # fmt: skip
     yield of(
         "aianalysis.approval.decision", *analysis, "the policy said whether a person must approve",
         "approval_required reason confidence policy_hash environment decision",
-    )  # fmt: skip
-    yield of(
-        "aianalysis.analysis.completed", *analysis, "the analysis ended",
-        "phase reason message evidence warnings alternative_workflows investigation_id",
-        may="workflow confidence model sub_reason approval_required root_cause selected_workflow investigation_seconds "
-        "target_in_owner_chain",
-        outcomes=(S, F),
     )  # fmt: skip
     yield of("aianalysis.phase.transition", *analysis, "the analysis went on", "old_phase new_phase")
 
