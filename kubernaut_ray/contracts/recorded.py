@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
+
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.redact import redact, redact_json, redact_values
 
@@ -32,7 +33,7 @@ class Withheld(Contract):
     field: str
     """As in ``signalAnnotations.token``."""
     why: str
-    sha256: str = ""
+    sha256: str | None = None
     size: int | None = None
 
 
@@ -57,7 +58,7 @@ def write(spec: Mapping[str, Any]) -> dict[str, Any]:
             withheld.append(Withheld(field=field, why=REDACTED))
         if len(raw := told[field].encode()) > PAYLOAD_LIMIT:
             del told[field]
-            digest = "" if withheld and withheld[-1].field == field else hashlib.sha256(raw).hexdigest()
+            digest = None if withheld and withheld[-1].field == field else hashlib.sha256(raw).hexdigest()
             withheld.append(Withheld(field=field, why=TOO_LARGE, sha256=digest, size=len(text.encode())))
     return {"spec": told, "withheld": [one.to_json() for one in withheld]}
 
