@@ -9,13 +9,14 @@ A value that was redacted is not hashed: a short secret could be guessed from it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
 from kubernaut_ray.contracts.base import Contract
-from kubernaut_ray.redact import redact, redact_json, redact_values
+from kubernaut_ray.redact import redact, redact_json
 
 PAYLOAD_LIMIT = 32_768
 """Bytes of ``originalPayload`` or ``providerData`` that the trail holds."""
@@ -40,20 +41,21 @@ class Withheld(Contract):
 def write(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``event_data`` fields (``spec``, ``withheld``) for a spec in its JSON form (camelCase)."""
     told, withheld = dict(spec), list[Withheld]()
+    clean = lru_cache(None)(redact)  # What a payload says, labels and annotations mostly say too.
     for field in _MAPS:
         if values := spec.get(field):
-            told[field] = clean = redact_values(values)
+            told[field] = safe = redact_json(values, clean=clean)
             withheld += [
-                Withheld(field=f"{field}.{key}", why=REDACTED) for key, text in clean.items() if text != values[key]
+                Withheld(field=f"{field}.{key}", why=REDACTED) for key, text in safe.items() if text != values[key]
             ]
     if text := spec.get("description"):
-        told["description"] = redact(text)
+        told["description"] = clean(text)
         if told["description"] != text:
             withheld.append(Withheld(field="description", why=REDACTED))
     for field in _PAYLOADS:
         if not (text := spec.get(field)):
             continue
-        told[field] = _payload(text)
+        told[field] = _payload(text, clean)
         if told[field] != text:
             withheld.append(Withheld(field=field, why=REDACTED))
         if len(raw := told[field].encode()) > PAYLOAD_LIMIT:
@@ -63,11 +65,11 @@ def write(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {"spec": told, "withheld": [one.to_json() for one in withheld]}
 
 
-def _payload(text: str) -> str:
+def _payload(text: str, clean: Callable[[str], str]) -> str:
     """Redact a payload; one that holds no secret stays byte for byte what it was."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return redact(text)  # It was cut off, or is no JSON.
-    clean = redact_json(value)
-    return text if clean == value else orjson.dumps(clean).decode()
+        return clean(text)  # It was cut off, or is no JSON.
+    safe = redact_json(value, clean=clean)
+    return text if safe == value else orjson.dumps(safe).decode()

@@ -33,7 +33,17 @@ def test_a_spec_without_secrets_is_there_as_it_was() -> None:
 
 def test_secrets_are_withheld_and_named() -> None:
     """In labels, annotations, words and payloads; nothing of them is kept, not even a hash."""
-    payload = {"alerts": [{"annotations": {"db_password": SECRET, "runbook": f"token={SECRET}"}, "n": 1}]}
+    link = "http://prometheus:9090/graph?g0.expr=up"
+    payload = {
+        "generatorURL": link,
+        "alerts": [
+            {
+                "generatorURL": f"{link}&token={SECRET}",
+                "annotations": {"db_password": SECRET, "runbook": f"token={SECRET}"},
+                "n": 1,
+            }
+        ],
+    }
     spec = SPEC.replace(
         signal_labels={"api_key": SECRET, "team": "shop"},
         signal_annotations={"hint": f"password: {SECRET}"},
@@ -51,7 +61,10 @@ def test_secrets_are_withheld_and_named() -> None:
         ("providerData", "redacted"),
     ]
     assert told["spec"]["signalLabels"] == {"api_key": PLACEHOLDER, "team": "shop"}
-    kept = json.loads(told["spec"]["originalPayload"])["alerts"][0]
+    kept = json.loads(told["spec"]["originalPayload"])
+    assert kept.pop("generatorURL") == link
+    (kept,) = kept["alerts"]
+    assert kept.pop("generatorURL") == f"{link}&token={PLACEHOLDER}"
     assert kept == {"annotations": {"db_password": PLACEHOLDER, "runbook": f"token={PLACEHOLDER}"}, "n": 1}
     assert not any(one.get("sha256") for one in told["withheld"])
     RemediationRequestSpec.model_validate(told["spec"])
