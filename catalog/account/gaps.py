@@ -26,6 +26,7 @@ GATEWAY = "gateway-service"
 """``opened_by`` of requests that the gateway created."""
 BUILT_IN = "evidence"
 """The model that is no language model, and costs no tokens."""
+UNPROCESSED, FAULT = "SignalProcessingFailed", "signalprocessing.error.occurred"
 _JUDGED = frozenset({"WorkflowNotNeeded", "ManualReviewRequired", "AIAnalysisFailed", "DryRun"})
 """Reasons to end that only an analysis gives."""
 
@@ -40,7 +41,7 @@ def gaps(
     found += _beginning(story, facts)
     found += _walked(story, path)
     for move in path.moves:
-        found += _moved(story, move)
+        found += _moved(story, facts, move)
     for attempt in story.attempts:
         found += _attempted(story, attempt, path)
     found += _told(story)
@@ -110,7 +111,7 @@ def _walked(story: IncidentStory, path: Walk) -> Iterator[Gap]:
         yield _missing("nothing says which phases it went through", story.opened, walks.TRANSITION)
 
 
-def _moved(story: IncidentStory, move: Move) -> Iterator[Gap]:
+def _moved(story: IncidentStory, facts: Sequence[Fact], move: Move) -> Iterator[Gap]:
     """What must have been there for this transition to happen."""
     before = next((a for a in story.attempts if a.number == move.attempt), Attempt(number=move.attempt))
     if move.reason == walks.RECOVERY:
@@ -123,6 +124,8 @@ def _moved(story: IncidentStory, move: Move) -> Iterator[Gap]:
     match move.old, move.new:
         case Phase.PROCESSING, Phase.ANALYZING if story.classification is None:
             yield _missing("it was analysed unclassified", move.at, "signalprocessing.classification.decision")
+        case Phase.PROCESSING, Phase.FAILED if move.reason == UNPROCESSED and not of(facts, FAULT):
+            yield _missing("the signal could not be processed, and nothing says why", move.at, FAULT)
         case Phase.ANALYZING, Phase.AWAITING_APPROVAL | Phase.EXECUTING if before.chosen is None:
             yield _missing("nothing says which workflow was chosen, and why", move.at, ways.ANALYSED)
         case Phase.ANALYZING, _ if move.reason in _JUDGED and before.ended is None:

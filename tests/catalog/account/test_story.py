@@ -183,6 +183,7 @@ def test_a_torn_out_page_is_a_gap(torn):
         (stories.recovered, "aiagent.llm.response", "aiagent.llm.response"),
         (stories.given_up, "orchestrator.recovery.refused", "orchestrator.recovery.started"),
         (stories.self_resolved, "aianalysis.analysis.completed", "aianalysis.analysis.completed"),
+        (stories.unprocessable, "signalprocessing.error.occurred", "signalprocessing.error.occurred"),
         (stories.duplicate, "orchestrator.routing.blocked", "orchestrator.routing.blocked"),
         (stories.called_off, "workflow.cancelled", "workflow.completed"),
     ],

@@ -44,9 +44,9 @@ ACTORS = {"user": "ann"}
 
 
 class Told:
-    def __init__(self, remediation: str = REMEDIATION) -> None:
+    def __init__(self, remediation: str = REMEDIATION, *, start: datetime = build.NOW) -> None:
         self.remediation = remediation
-        self.now = build.NOW
+        self.start = self.now = start
         self.events: list[AuditEvent] = []
         self.phase = ""
         self.attempt = 0
@@ -264,7 +264,7 @@ class Told:
         )
 
     def ended(self, phase: str = "Completed", outcome: str = "Remediated", reason: str = "Remediated") -> Self:
-        seconds = (self.now - build.NOW).total_seconds() + 1
+        seconds = (self.now - self.start).total_seconds() + 1
         self.later(seconds=1)
         self.fact(
             "orchestrator.lifecycle.completed", phase, phase=phase, outcome_of_remediation=outcome, reason=reason,
@@ -307,6 +307,12 @@ def given_up() -> Told:
     return told.given_up().ended("Failed", "ManualReviewRequired", "ManualReviewRequired")
 
 
+def unprocessable() -> Told:
+    told = Told().opened().to("Processing")
+    told.fact("signalprocessing.error.occurred", about="sp-rr-1", error="enrichment failed 5 times")
+    return told.ended("Failed", "", "SignalProcessingFailed")
+
+
 def self_resolved() -> Told:
     told = Told().opened().processed()
     told.analysed(chosen=None, reason="WorkflowNotNeeded", message="The problem is gone")
@@ -347,7 +353,7 @@ def timed_out() -> Told:
 STORIES = {
     story.__name__: story
     for story in (
-        fixed, approved, rejected, expired, recovered, given_up, self_resolved, over_at_source, duplicate, busy, called_off,
+        fixed, approved, rejected, expired, recovered, given_up, unprocessable, self_resolved, over_at_source, duplicate, busy, called_off,
         timed_out,
     )
 }  # fmt: skip

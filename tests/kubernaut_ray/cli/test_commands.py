@@ -29,7 +29,9 @@ def test_every_command_has_help(command: str) -> None:
     assert "Usage" in result.output
 
 
-@pytest.mark.parametrize("command", ["status", "timeline rr-1", "approve rr-1", "reject rr-1 --reason no", "workflow list"])
+@pytest.mark.parametrize(
+    "command", ["status", "timeline rr-1", "approve rr-1", "reject rr-1 --reason no", "workflow list"]
+)
 def test_without_a_system_commands_say_how_to_start_one(command: str, tmp_path: Path) -> None:
     """The exit code is 4 and the message names the command to run."""
     result = run.invoke(app, [*command.split(), "--data-dir", str(tmp_path)])

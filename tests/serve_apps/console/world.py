@@ -56,8 +56,7 @@ class Trail:
     async def timeline(self, remediation: str) -> Timeline:
         if self.away:
             raise Retryable("connection refused")
-        told = stories.Told(remediation)
-        told.now = self.start
+        told = stories.Told(remediation, start=self.start)
         told.opened().processed().analysed(approval=True).asked()
         if self.without:
             told.without(self.without)
