@@ -140,7 +140,7 @@ async def test_a_dead_replica_is_replaced(replicas):
     async with asyncio.timeout(10):
         while dying.active:
             await asyncio.sleep(0.02)
-    assert (await survivor.look("s-1")).response.root_cause_analysis.summary == "by run 2"
+    assert (await survivor.look("s-1")).response.root_cause_analysis.summary == "by run s-1/2"
 
 
 async def test_a_living_replica_is_left_alone(replicas):
