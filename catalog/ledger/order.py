@@ -35,6 +35,7 @@ class Order:
         """Take a record as it comes; yield those whose turn it is, in order, and findings."""
         place = self._place(seen)
         if not self._held and self._follows(seen):
+            self._skipped.add(self.next, place - 1)
             self.next = place + 1
             yield seen
         elif place < self.next:
@@ -85,8 +86,7 @@ class Order:
             if place < self.next:
                 yield self._late(seen)
                 continue
-            if not self._follows(seen):
-                self._skipped.add(self.next, place - 1)
+            self._skipped.add(self.next, place - 1)
             if index not in in_place:
                 yield seen.finding(Kind.REORDERED, "is not where its number belongs")
             self.next = place + 1

@@ -7,8 +7,8 @@ statement last. ``catalog.ledger.export`` and the readers of bundles keep to tha
 
 What it can tell: a record that was edited, rewritten with its hash, removed, doubled or moved, and the same for
 checkpoints. What it cannot: that records behind the last checkpoint were replaced by others whose chains were computed anew up
-to their ends, and that who holds the signing key lies. Sound histories give no finding, whatever was retired or written
-meanwhile.
+to their ends; that who holds the signing key lies; and in the bundle of one correlation, that records are missing next to
+those that were retired (the whole store shows it). Sound histories give no finding, whatever was retired or written meanwhile.
 """
 
 from __future__ import annotations

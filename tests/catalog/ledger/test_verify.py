@@ -43,11 +43,12 @@ def trails(draw: st.DrawFn, *, least: int = 1, retiring: bool = True) -> Trail:
             trail.key = ANOTHER_KEY
     if retiring and trail.last and draw(st.booleans()):
         cuts = sorted(draw(st.sets(st.integers(0, trail.last), min_size=2, max_size=5)))
-        if draw(st.booleans()):
-            trail.seal()
+        trail.seal()  # What is old enough to be retired was sealed long ago.
         gone = [(a + 1, b) for a, b in itertools.pairwise(cuts)]
         for first, last in draw(st.lists(st.sampled_from(gone), min_size=1, unique=True)):
             trail.retire(first, last)
+        for name in draw(st.lists(st.sampled_from(NAMES), max_size=3)):
+            trail.write(name)
     return trail
 
 
