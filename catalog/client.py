@@ -19,11 +19,21 @@ from catalog import snapshot as snapshots
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound
 from catalog.events import AuditQuery, columns
+from catalog.ledger.record import Page, read_page
 from catalog.snapshot import Snapshot
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.audit import AuditBatchResult, AuditEvent
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, Workflow, WorkflowPatch
 from kubernaut_ray.contracts.investigation import InvestigationSession
+from kubernaut_ray.contracts.ledger import (
+    ArchiveResult,
+    Checkpoint,
+    CheckpointPage,
+    LedgerState,
+    LegalHold,
+    SealResult,
+    Statement,
+)
 from kubernaut_ray.contracts.statistics import ExecutionRecord
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
@@ -114,6 +124,47 @@ class Catalog:
 
     async def find_audit(self, query: AuditQuery) -> bytes:
         return await self._call("audit_find", query.to_json())
+
+    async def audit_records(
+        self,
+        *,
+        after: int,
+        limit: int,
+        correlation_id: str = "",
+        event_type: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Page:
+        asked = {"after": after, "limit": limit, "correlation_id": correlation_id, "event_type": event_type}
+        span = {"since": rfc3339(since) if since else "", "until": rfc3339(until) if until else ""}
+        return read_page(await self._call("audit_records", asked | span))
+
+    async def audit_checkpoints(self, *, after: int, limit: int, leaves: bool) -> tuple[Checkpoint, ...]:
+        answer = await self._call("audit_checkpoints", {"after": after, "limit": limit, "leaves": leaves})
+        return CheckpointPage.model_validate_json(answer).checkpoints
+
+    async def audit_state(self) -> LedgerState:
+        return LedgerState.model_validate_json(await self._call("audit_state", {}))
+
+    async def audit_statement(self, scope: str, correlation_id: str) -> Statement:
+        asked = {"scope": scope, "correlation_id": correlation_id}
+        return Statement.model_validate_json(await self._call("audit_statement", asked))
+
+    async def seal_audit(self) -> SealResult:
+        """Seal what is not sealed yet."""
+        return SealResult.model_validate_json(await self._call("audit_seal", {}))
+
+    async def hold_audit(self, hold: LegalHold) -> LegalHold:
+        return LegalHold.model_validate_json(await self._call("audit_hold", hold.to_json()))
+
+    async def release_audit(self, correlation_id: str, by: str, reason: str) -> bool:
+        """Release a hold; false when there was none."""
+        asked = {"correlation_id": correlation_id, "by": by, "reason": reason}
+        return bool(orjson.loads(await self._call("audit_release", asked))["released"])
+
+    async def archive_audit(self, through: str) -> ArchiveResult:
+        """Roll off what is old enough, or through a month such as ``2026-10``."""
+        return ArchiveResult.model_validate_json(await self._call("audit_archive", {"through": through}))
 
     async def timeline(self, remediation_id: str) -> bytes:
         return await self._call("timeline", {"remediation_id": remediation_id})

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from kubernaut_ray.contracts.ledger import Checkpoint, Retired, Statement
+from kubernaut_ray.errors import Permanent
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +38,25 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     record: Record
     proof: Path | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Records as the owner gives them: those that fit, the last sequence that was looked at, whether there are more."""
+
+    records: tuple[Record, ...]
+    last: int
+    more: bool
+
+
+_PAGES = msgspec.json.Decoder(Page)
+
+
+def read_page(text: bytes) -> Page:
+    """Read a page. Raises ``Permanent`` when a record in it is damaged beyond being read."""
+    try:
+        return _PAGES.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Permanent(f"a record of the audit trail cannot be read: {error}", reason="RecordUnreadable") from error
 
 
 Item = Entry | Checkpoint | Retired | Statement
