@@ -83,6 +83,7 @@ def timeline(connection: Connection, remediation_id: str) -> list[str]:
 
 def _where(query: AuditQuery) -> tuple[str, list[Any]]:
     tests: list[tuple[str, Any]] = [
+        ("event_id = ?::UUID", query.event_id),
         ("correlation_id = ?", query.correlation_id),
         ("event_type = ?", query.event_type),
         ("event_category = ?", query.event_category.value if query.event_category else ""),

@@ -21,6 +21,8 @@ MAX_AHEAD = timedelta(minutes=5)
 MAX_AGE = timedelta(days=7)
 """Events outside this are refused (ADR-034): a wrong clock must not write history. Replayed spools fit well inside."""
 
+EVENT_ID = "^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$"
+
 Columns = dict[str, list[Any]]
 """Events as parallel lists: the form in which they cross to the owner and into Arrow."""
 
@@ -31,6 +33,7 @@ _MICROSECOND = timedelta(microseconds=1)
 class AuditQuery(Contract):
     """Filters of the trail; empty filters nothing. ``until`` is exclusive."""
 
+    event_id: Annotated[str, Field(pattern=EVENT_ID)] = ""
     correlation_id: str = ""
     event_type: str = ""
     event_category: AuditCategory | None = None

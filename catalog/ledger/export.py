@@ -61,7 +61,8 @@ class Source(Protocol):
 
     async def audit_state(self) -> LedgerState: ...
 
-    async def audit_statement(self, scope: Scope, correlation_id: str) -> Statement: ...
+    async def audit_statement(self, scope: Scope, correlation_id: str) -> Statement | None:
+        """``None`` where nobody is there to sign: a database at rest."""
 
 
 async def export(source: Source, wanted: Wanted) -> tuple[Header, AsyncIterator[Item]]:
@@ -78,20 +79,32 @@ async def export(source: Source, wanted: Wanted) -> tuple[Header, AsyncIterator[
         public_keys=state.public_keys,
     )
     retirements = _Retirements(source, state)
+    if statement is None:
+        end = _End(state.last_sequence, state.last_checkpoint, None)
+    else:
+        end = _End(statement.last_sequence, statement.last_checkpoint, statement)
+    retirements = _Retirements(source, state)
     if scope == "store":
-        return header, _store(source, wanted, statement, retirements)
-    return header, _part(source, wanted, statement, retirements)
+        return header, _store(source, wanted, end, retirements)
+    return header, _part(source, wanted, end, retirements)
 
 
-async def _store(
-    source: Source, wanted: Wanted, statement: Statement, retirements: _Retirements
-) -> AsyncIterator[Item]:
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where an export ends, however much is written meanwhile."""
+
+    last_sequence: int
+    last_checkpoint: int
+    statement: Statement | None
+
+
+async def _store(source: Source, wanted: Wanted, end: _End, retirements: _Retirements) -> AsyncIterator[Item]:
     for retired in retirements.known:
         yield retired
-    checkpoints = _checkpoints(source, statement.last_checkpoint)
+    checkpoints = _checkpoints(source, end.last_checkpoint)
     waiting = await anext(checkpoints, None)
     expected = 1
-    async for record in _records(source, wanted, statement.last_sequence):
+    async for record in _records(source, wanted, end.last_sequence):
         for retired in await retirements.between(expected, record.sequence - 1):
             yield retired
         while waiting is not None and waiting.first_sequence <= record.sequence:
@@ -99,25 +112,26 @@ async def _store(
             waiting = await anext(checkpoints, None)
         yield Entry(record)
         expected = record.sequence + 1
-    for retired in await retirements.between(expected, statement.last_sequence):
+    for retired in await retirements.between(expected, end.last_sequence):
         yield retired
     while waiting is not None:
         yield waiting
         waiting = await anext(checkpoints, None)
-    yield statement
+    if end.statement is not None:
+        yield end.statement
 
 
-async def _part(source: Source, wanted: Wanted, statement: Statement, retirements: _Retirements) -> AsyncIterator[Item]:
+async def _part(source: Source, wanted: Wanted, end: _End, retirements: _Retirements) -> AsyncIterator[Item]:
     gapless = wanted.scope == "correlation"
     if gapless:
         for retired in retirements.known:
             yield retired
     prover = _Prover(source)
-    newest = await prover.checkpoint(statement.last_checkpoint)
+    newest = await prover.checkpoint(end.last_checkpoint)
     if newest is not None:
         yield newest
-    told, position = {statement.last_checkpoint}, 0
-    async for record in _records(source, wanted, statement.last_sequence):
+    told, position = {end.last_checkpoint}, 0
+    async for record in _records(source, wanted, end.last_sequence):
         if gapless and record.position != position + 1:
             for retired in await retirements.news():
                 yield retired
@@ -129,10 +143,11 @@ async def _part(source: Source, wanted: Wanted, statement: Statement, retirement
                 told.add(checkpoint.number)
                 yield checkpoint
         yield Entry(record, proof)
-    if gapless and statement.chain is not None and position != statement.chain.length:
+    if gapless and (end.statement is None or end.statement.chain is None or position != end.statement.chain.length):
         for retired in await retirements.news():
             yield retired
-    yield statement
+    if end.statement is not None:
+        yield end.statement
 
 
 async def _records(source: Source, wanted: Wanted, last: int) -> AsyncIterator[Record]:

@@ -32,13 +32,13 @@ class Cut:
 
 
 class History(ABC):
-    """``keys`` are raw public keys by id; ``gapless``: every record of a chain must be there."""
+    """``keys`` are raw public keys by id, ``account`` is kept while it goes on; ``gapless``: every record of a chain must be there."""
 
     scope: str
 
-    def __init__(self, keys: Mapping[str, bytes], *, gapless: bool) -> None:
+    def __init__(self, keys: Mapping[str, bytes], account: Account, *, gapless: bool) -> None:
         self._keys = keys
-        self.account = Account()
+        self.account = account
         self._missing = Ranges()
         """Sequences that are not there and that no finding has told of yet."""
         self._chains = Chains(gapless=gapless, missing=self._missing)
@@ -106,7 +106,8 @@ class History(ABC):
         """Check a record in its turn against checkpoints and its chain."""
         memory, flagged = self._remembered(seen), not seen.intact
         if memory.known is False:
-            if seen.intact and self._chains.rewritten(seen):
+            # Only what is known to be another record makes those that hang on it its followers.
+            if seen.intact and (not memory.checkpoint or self._chains.rewritten(seen)):
                 yield self._forgotten(seen, memory)
             flagged = True
             self._chains.explain(seen, remembered=memory.leaf)

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Self, TypeVar
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from catalog.ledger.canonical import canonical
@@ -30,6 +32,7 @@ from kubernaut_ray.errors import InvalidInput, Permanent
 
 S = TypeVar("S", bound=Signed)
 
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----[^-]*-----END PUBLIC KEY-----")
 _UNSIGNED = {"signature", "leaves"}
 RAW_BYTES = 32
 
@@ -79,6 +82,29 @@ def read_public_key(text: str) -> bytes:
     if len(raw) != RAW_BYTES:
         raise InvalidInput(f"{text[:64]!r} is no Ed25519 public key; it is 32 bytes in base64")
     return raw
+
+
+def read_public_keys(text: str) -> dict[str, bytes]:
+    """Read a file of public keys into raw keys by their ids: PEM blocks, or lines that end in a raw key in base64.
+
+    The lines are what ``kubernaut-ray audit keys`` prints; ``#`` begins a comment. Raises ``InvalidInput``.
+    """
+    keys = []
+    for block in _PEM.findall(text):
+        try:
+            key = load_pem_public_key(block.encode())
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise InvalidInput(f"a PEM block holds no public key: {error}") from error
+        if not isinstance(key, Ed25519PublicKey):
+            raise InvalidInput("a PEM block holds a public key that is not Ed25519")
+        keys.append(key.public_bytes_raw())
+    for line in _PEM.sub("", text).splitlines():
+        words = line.partition("#")[0].split()
+        if words:
+            keys.append(read_public_key(words[-1]))
+    if not keys:
+        raise InvalidInput("there is no public key in it")
+    return {key_id(raw): raw for raw in keys}
 
 
 def keyring(public_keys: Mapping[str, str]) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from dataclasses import replace
 import msgspec
 
 from catalog.ledger import ranges
-from catalog.ledger.finding import Finding, Kind, Seen, look
+from catalog.ledger.finding import Account, Finding, Kind, Seen, look
 from catalog.ledger.history import NEVER, History, retirement_finding
 from catalog.ledger.order import WINDOW, Order
 from catalog.ledger.ranges import Ranges
@@ -28,15 +28,21 @@ from catalog.ledger.seals import Memory, Proofs, Seals, removed
 from kubernaut_ray.contracts.ledger import Checkpoint, Retired, Statement
 
 
-def verifier(scope: str, keys: Mapping[str, bytes], *, correlation_id: str = "") -> History:
-    """Return the verifier of a history. ``keys`` are raw public keys by id. Raises ``ValueError`` for another scope."""
+def verifier(
+    scope: str, keys: Mapping[str, bytes], *, correlation_id: str = "", account: Account | None = None
+) -> History:
+    """Return the verifier of a history. ``keys`` are raw public keys by id. Raises ``ValueError`` for another scope.
+
+    An ``account`` that is given is kept up to date, so that somebody can watch.
+    """
+    account = account or Account()
     match scope:
         case "store":
-            return WholeStore(keys)
+            return WholeStore(keys, account)
         case "correlation":
-            return WholeChain(keys, correlation_id)
+            return WholeChain(keys, account, correlation_id)
         case "selection":
-            return Selection(keys)
+            return Selection(keys, account)
         case _:
             raise ValueError(f"there is no scope {scope!r}")
 
@@ -53,8 +59,8 @@ class WholeStore(History):
 
     scope = "store"
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
-        super().__init__(keys, gapless=True)
+    def __init__(self, keys: Mapping[str, bytes], account: Account) -> None:
+        super().__init__(keys, account, gapless=True)
         self._order = Order(lambda seen: seen.record.sequence, self._retired_between)
         self._seals = Seals(keys, self.account)
         self._lawful, self._absent = Ranges(), Ranges()
@@ -133,8 +139,8 @@ class WholeStore(History):
 class _Part(History):
     """Records that leave others out between them, each with a proof that leads to a checkpoint."""
 
-    def __init__(self, keys: Mapping[str, bytes], *, gapless: bool) -> None:
-        super().__init__(keys, gapless=gapless)
+    def __init__(self, keys: Mapping[str, bytes], account: Account, *, gapless: bool) -> None:
+        super().__init__(keys, account, gapless=gapless)
         self._proofs = Proofs(keys, self.account)
         self._lost: set[int] = set()
 
@@ -174,8 +180,8 @@ class WholeChain(_Part):
 
     scope = "correlation"
 
-    def __init__(self, keys: Mapping[str, bytes], correlation_id: str) -> None:
-        super().__init__(keys, gapless=True)
+    def __init__(self, keys: Mapping[str, bytes], account: Account, correlation_id: str) -> None:
+        super().__init__(keys, account, gapless=True)
         self._correlation_id = correlation_id
         self._order = Order(lambda seen: seen.record.position, self._cut_between)
         self._heads: dict[tuple[int, str], int] = {}
@@ -247,8 +253,8 @@ class Selection(_Part):
 
     scope = "selection"
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
-        super().__init__(keys, gapless=False)
+    def __init__(self, keys: Mapping[str, bytes], account: Account) -> None:
+        super().__init__(keys, account, gapless=False)
 
     def _place(self, seen: Seen) -> Iterator[Finding]:
         if seen.record.sequence > self.account.last_sequence:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from catalog.errors import Conflict, NotFound
 from kubernaut_ray.errors import Retryable
-from serve_apps.data_storage import audit, executions, investigations, timeline, workflows
+from serve_apps.data_storage import audit, executions, investigations, ledger, timeline, workflows
 from serve_apps.data_storage.deps import Deps, Given
 from serve_apps.http import Problem, Rule, install
 
@@ -20,6 +20,10 @@ MAX_BODY_BYTES = 8 << 20
 """A batch of audit events is the largest thing anybody sends."""
 
 RULES = (
+    Rule("POST", "/api/v1/audit/checkpoint", "update", "auditevents"),
+    Rule("POST", "/api/v1/audit/archive", "delete", "auditevents"),
+    Rule("PUT", "/api/v1/audit/holds/", "update", "auditevents"),
+    Rule("DELETE", "/api/v1/audit/holds/", "update", "auditevents"),
     Rule("POST", "/api/v1/audit/", "create", "auditevents"),
     Rule("GET", "/api/v1/audit/", "list", "auditevents"),
     Rule("GET", "/api/v1/remediations/", "list", "auditevents"),
@@ -41,6 +45,7 @@ def create_app(deps: Deps) -> FastAPI:
     app = FastAPI(title="Kubernaut Data Storage", version="1", docs_url=None, redoc_url=None, lifespan=deps.lifespan)
     app.state.deps = deps
     app.include_router(audit.router)
+    app.include_router(ledger.router)
     app.include_router(timeline.router)
     app.include_router(workflows.router)
     app.include_router(investigations.router)

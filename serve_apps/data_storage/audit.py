@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from catalog.events import AuditQuery, check_age
+from catalog.events import EVENT_ID, AuditQuery, check_age
 from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditEvent, AuditPage
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
@@ -52,6 +52,7 @@ async def store_batch(request: Request, deps: Given) -> AuditBatchResult:
 @router.get("/audit/events", response_model=AuditPage)
 async def find_events(
     deps: Given,
+    event_id: Annotated[str, Query(pattern=EVENT_ID)] = "",
     correlation_id: str = "",
     event_type: str = "",
     event_category: AuditCategory | None = None,
@@ -65,6 +66,7 @@ async def find_events(
 ) -> Response:
     now = deps.now()
     query = AuditQuery(
+        event_id=event_id,
         correlation_id=correlation_id,
         event_type=event_type,
         event_category=event_category,

@@ -16,7 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from catalog.ledger.canonical import canonical
-from catalog.ledger.signing import SigningKey, check, checkpoint_hash, key_id, keyring, read_public_key
+from catalog.ledger.signing import (
+    SigningKey,
+    check,
+    checkpoint_hash,
+    key_id,
+    keyring,
+    read_public_key,
+    read_public_keys,
+)
 from kubernaut_ray.contracts.ledger import Checkpoint
 from kubernaut_ray.errors import InvalidInput, Permanent
 
@@ -151,3 +159,27 @@ def test_what_is_no_public_key(text: str) -> None:
     """The message says what a public key is."""
     with pytest.raises(InvalidInput, match="32 bytes in base64"):
         read_public_key(text)
+
+
+def test_keys_to_pin_come_as_printed_or_as_pem(key: SigningKey, tmp_path: Path) -> None:
+    """What the command line prints, what openssl writes, comments between."""
+    file = tmp_path / "signing.pem"
+    other = SigningKey.load(file)
+    pem = subprocess.run(["openssl", "pkey", "-in", file, "-pubout"], capture_output=True, text=True, check=True).stdout
+    text = f"# of the cluster in Ulm\n{key.key_id}  {base64.b64encode(key.public_key).decode()}  # since May\n\n{pem}"
+    assert read_public_keys(text) == {key.key_id: key.public_key, other.key_id: other.public_key}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no public key"),
+        ("# nothing\n", "no public key"),
+        ("hello", "32 bytes in base64"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "PEM block"),
+    ],
+)
+def test_no_keys_to_pin(text: str, told: str) -> None:
+    """Pinning nothing would be trusting anything."""
+    with pytest.raises(InvalidInput, match=told):
+        read_public_keys(text)
