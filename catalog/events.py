@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from catalog.ledger.canonical import canonical
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.crds.base import Timestamp
@@ -78,5 +79,5 @@ def columns(events: Sequence[AuditEvent]) -> Columns:
         "event_category": [e.event_category.value for e in events],
         "event_outcome": [e.event_outcome.value for e in events],
         "severity": [e.severity for e in events],
-        "body": [e.model_dump_json(exclude_none=True) for e in events],
+        "body": [canonical(e.model_dump(mode="json", exclude_none=True)).decode() for e in events],
     }

@@ -25,6 +25,8 @@ from catalog import audit, executions, records, sessions, snapshot
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound
 from catalog.events import AuditQuery
+from catalog.keeper import Keeper
+from catalog.policy import TrailPolicy
 from catalog.search import document_text
 from catalog.store import Connection, Store
 from kubernaut_ray.clock import Clock, parse_rfc3339
@@ -53,10 +55,22 @@ class WorkflowSource(Protocol):
 class Owner:
     """Owns the catalog and the audit trail of one data directory. Thread-safe. ``close`` it, or the file stays locked."""
 
-    def __init__(self, directory: Path, *, embedder: Embedder, source: WorkflowSource, now: Clock) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        embedder: Embedder,
+        source: WorkflowSource,
+        now: Clock,
+        policy: TrailPolicy = TrailPolicy(),  # noqa: B008 - frozen
+    ) -> None:
         self._store = Store(directory / FILE)
         self._embedder, self._source, self._now = embedder, source, now
-        self._sequence = self._store.read(audit.last_sequence)
+        try:
+            self._keeper = Keeper(self._store, directory, policy, now)
+        except BaseException:
+            self._store.close()
+            raise
         self._version = self._store.read(records.version)
         self._snapshot: tuple[int, bytes] = (-1, b"")
         self._building = threading.Lock()
@@ -65,17 +79,20 @@ class Owner:
             "version": lambda _: lambda _c: b"null",
             "workflow": _workflow,
             "workflows": _workflows,
-            "audit_find": _audit_find,
-            "timeline": _timeline,
+            "audit_find": self._audit_find,
+            "timeline": self._timeline,
             "session_get": lambda p: lambda c: sessions.get(c, p["session_id"]).encode(),
             "execution_statistics": _execution_statistics,
+            **self._keeper.reads,
         }
         self._writes: Mapping[str, Callable[[Any], Answer]] = {
             "patch": self._patch,
             "audit_append": self._audit_append,
             "session_put": self._session_put,
             "execution_record": self._execution_record,
+            **self._keeper.writes,
         }
+        self._slow: Mapping[str, Callable[[Any], Any]] = {"audit_archive": self._keeper.archive}
         self._store.write(lambda c: sessions.forget_old(c, now())).result()
 
     @property
@@ -89,6 +106,8 @@ class Owner:
         try:
             if method == "register":
                 self._pool.submit(self._register, payload, answer)
+            elif method in self._slow:
+                self._pool.submit(self._run, self._slow[method], payload, answer)
             elif method in self._reads:
                 self._pool.submit(self._read, self._reads[method], payload, answer)
             elif method in self._writes:
@@ -111,7 +130,14 @@ class Owner:
     def close(self) -> None:
         """Finish what was accepted, checkpoint, release the file."""
         self._pool.shutdown(wait=True)
+        self._keeper.close()
         self._store.close()
+
+    def _run(self, operation: Callable[[Any], Any], payload: bytes, answer: Future[bytes]) -> None:
+        try:
+            self._reply(answer, orjson.dumps(operation(orjson.loads(payload))))
+        except Exception as error:  # noqa: BLE001 - a pool thread has no caller but this answer
+            self._refuse(answer, error)
 
     def _read(self, prepare: Callable[[Any], Answer], payload: bytes, answer: Future[bytes]) -> None:
         try:
@@ -147,11 +173,27 @@ class Owner:
         count = len(payload["event_id"])
 
         def append(connection: Connection) -> bytes:
-            stored = audit.append(connection, payload, self._sequence + 1, self._now())
-            self._sequence += count
+            stored = self._keeper.append(connection, payload)
             return _json(AuditBatchResult(stored=stored, duplicates=count - stored))
 
         return append
+
+    def _audit_find(self, payload: Any) -> Answer:
+        query = AuditQuery.model_validate(payload)
+
+        def run(connection: Connection) -> bytes:
+            bodies, total = audit.find(connection, query, self._keeper.directory)
+            pagination = _pagination(query.limit, query.offset, len(bodies), total)
+            return b'{"data":[%s],"pagination":%s}' % (",".join(bodies).encode(), _json(pagination))
+
+        return run
+
+    def _timeline(self, payload: Any) -> Answer:
+        name = payload["remediation_id"]
+        return lambda c: (
+            b'{"remediation_id":%s,"events":[%s]}'
+            % (orjson.dumps(name), ",".join(audit.timeline(c, name, self._keeper.directory)).encode())
+        )
 
     def _session_put(self, payload: Any) -> Answer:
         session = InvestigationSession.model_validate(payload["session"])
@@ -224,28 +266,6 @@ def _workflows(payload: Any) -> Answer:
         return _json(WorkflowPage(workflows=found, pagination=_pagination(limit, offset, len(found), total)))
 
     return run
-
-
-def _audit_find(payload: Any) -> Answer:
-    query = AuditQuery.model_validate(payload)
-
-    def run(connection: Connection) -> bytes:
-        bodies, total = audit.find(connection, query)
-        pagination = _pagination(query.limit, query.offset, len(bodies), total)
-        return b'{"data":[%s],"pagination":%s}' % (",".join(bodies).encode(), _json(pagination))
-
-    return run
-
-
-def _timeline(payload: Any) -> Answer:
-    name = payload["remediation_id"]
-    return lambda c: (
-        b'{"remediation_id":%s,"events":[%s]}'
-        % (
-            orjson.dumps(name),
-            ",".join(audit.timeline(c, name)).encode(),
-        )
-    )
 
 
 def _execution_statistics(payload: Any) -> Answer:

@@ -190,6 +190,16 @@ class CatalogSettings(Group):
     registry_config: Path | None = None
     """A docker ``config.json`` with registry credentials."""
     audit_flush_interval: Seconds = 0.25
+    audit_checkpoint_events: Annotated[int, Field(ge=1, le=65_536)] = 4096
+    """After so many events of the audit trail a checkpoint seals them."""
+    audit_checkpoint_interval: Seconds = 60
+    """An event waits no longer than this for its checkpoint."""
+    audit_signing_key: Path | None = None
+    """The Ed25519 private key (PEM) that signs checkpoints; made in the catalog's directory when not given."""
+    audit_hot_months: Annotated[int, Field(ge=1)] = 1
+    """Full months, besides the current one, that stay in the database; older ones are rolled off into Parquet files."""
+    audit_retention_days: Annotated[int, Field(ge=31)] = 2555
+    """Archived events are deleted after this: 7 years. A legal hold keeps them."""
     search_replicas: Annotated[int, Field(ge=1)] = 1
     embedder: Literal["lexicon", "endpoint"] = "lexicon"
     """``lexicon`` works offline; ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
