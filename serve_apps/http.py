@@ -58,6 +58,7 @@ def install(
     login_path: str = "",
     content_security_policy: str = "default-src 'none'",
     basic: bool = False,
+    cache_control: str = "",
 ) -> None:
     """Wear the shell.
 
@@ -65,7 +66,7 @@ def install(
     in ``/`` opens everything below it). ``cookie`` names a cookie that may carry the token instead of the header; with
     ``login_path`` a browser without a token is sent there instead of being told 401. ``basic`` takes the token also as the
     password of HTTP basic authentication, whatever the user name, for senders that know only a URL. Not where browsers go:
-    they keep such a password and send it unasked.
+    they keep such a password and send it unasked. ``cache_control`` is the Cache-Control of answers that have none of their own.
     """
     for kind in (HTTPException, RequestValidationError, KubernautError):
         app.add_exception_handler(kind, _answer)
@@ -81,6 +82,7 @@ def install(
         login_path=login_path,
         content_security_policy=content_security_policy,
         basic=basic,
+        cache_control=cache_control,
     )
 
 
@@ -112,6 +114,7 @@ class _Shell:
         login_path: str,
         content_security_policy: str,
         basic: bool,
+        cache_control: str,
     ) -> None:
         self.app, self._router, self._service = app, router, service
         self._gate, self._rules, self._limit = gate, rules, max_body_bytes
@@ -119,6 +122,8 @@ class _Shell:
         self._open = frozenset(p for p in open_paths if not p.endswith("/"))
         self._open_below = tuple(p for p in open_paths if p.endswith("/"))
         headers = {**SECURITY_HEADERS, "content-security-policy": content_security_policy}
+        if cache_control:
+            headers["cache-control"] = cache_control
         self._headers = [(k.encode(), v.encode()) for k, v in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

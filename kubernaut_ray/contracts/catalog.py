@@ -12,6 +12,10 @@ from kubernaut_ray.crds.base import Timestamp
 from kubernaut_ray.crds.enums import ExecutionEngine, ParameterType, WorkflowStatus
 
 ANY = "*"
+SEARCH_COMPLETED = "workflow.catalog.search_completed"
+"""The audit event of every search."""
+WITHOUT_REMEDIATION = "workflow-search"
+"""The correlation id of searches that belong to no remediation."""
 LabelValue = str | tuple[str, ...]
 """A scalar, several alternatives, or ``*``."""
 
@@ -107,7 +111,13 @@ class WorkflowPatch(StrictContract):
     """The mutable fields. Another field is refused, not ignored: who sends one believes that it was changed."""
 
     status: WorkflowStatus
-    reason: str = ""
+    reason: Annotated[str, Field(max_length=1024)] = ""
+
+
+class StatusReason(StrictContract):
+    """Why a workflow is disabled."""
+
+    reason: Annotated[str, Field(max_length=1024)] = ""
 
 
 class SearchFilters(StrictContract):

@@ -27,6 +27,10 @@ class Gap(Contract):
     severity: str
     questions: int
     """How often it was asked in vain. Trying again with fewer facts counts as the same question."""
+    weak: int = 0
+    """How many of them did have an answer, but none that was relevant."""
+    best_relevance: float = 0.0
+    """Of the best answer that any of them had: meaning and words only."""
     first_seen: Timestamp
     last_seen: Timestamp
     example_query: str
