@@ -10,6 +10,7 @@ from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -123,6 +124,9 @@ async def _refuse_input(request: Request, error: Exception) -> Response:
     deps: Deps = request.app.state.deps
     if isinstance(error, RequestValidationError):
         deps.metrics.refused(problems_of(error.errors()))
+    elif isinstance(error.__cause__, ValidationError):
+        found = error.__cause__.errors(include_url=False, include_context=False, include_input=False)
+        deps.metrics.refused(problems_of(found))
     elif isinstance(error, InvalidInput):
         deps.metrics.refused((path, "refused") for path, _ in error.problems)
     answer = problem.of(error)

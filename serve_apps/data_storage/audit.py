@@ -20,7 +20,6 @@ from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from kubernaut_ray.errors import InvalidInput
 from serve_apps.data_storage.answers import taken
 from serve_apps.data_storage.deps import MAX_OFFSET, Deps, Given, instant
-from serve_apps.data_storage.metrics import problems_of
 from serve_apps.http import Problem
 
 router = APIRouter(prefix="/api/v1", tags=["audit"])
@@ -34,14 +33,14 @@ C = TypeVar("C", bound=Contract)
 @router.post("/audit/events", status_code=201, openapi_extra=taken(AuditEvent))
 async def store_event(request: Request, deps: Given) -> AuditBatchResult:
     """Store one event. 201 means that it is on disk, now or since it was told before."""
-    event = await _body(request, AuditEvent, deps)
+    event = await _body(request, AuditEvent)
     return await append(deps, [event])
 
 
 @router.post("/audit/events/batch", status_code=201, openapi_extra=taken(AuditBatch))
 async def store_batch(request: Request, deps: Given) -> AuditBatchResult:
     """All or nothing; ``duplicates`` were stored before."""
-    batch = await _body(request, AuditBatch, deps)
+    batch = await _body(request, AuditBatch)
     return await append(deps, batch.events)
 
 
@@ -95,7 +94,7 @@ async def append(deps: Deps, events: Sequence[AuditEvent]) -> AuditBatchResult:
         deps.metrics.audited(events, now, stored=stored)
 
 
-async def _body(request: Request, model: type[C], deps: Deps) -> C:
+async def _body(request: Request, model: type[C]) -> C:
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != JSON:
         raise Problem(415, detail=f"send {JSON}, not {media_type or 'nothing'}")
@@ -103,7 +102,6 @@ async def _body(request: Request, model: type[C], deps: Deps) -> C:
         return model.model_validate_json(await request.body())
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        deps.metrics.refused(problems_of(found))
         problems = [(".".join(map(str, e["loc"])) or "body", str(e["msg"])) for e in found[:MAX_PROBLEMS]]
         raise InvalidInput(
             f"{len(found)} problem(s) in the audit events; nothing was stored", problems=tuple(problems)
