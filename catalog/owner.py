@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 import structlog
+from pydantic import ValidationError
 
 from catalog import audit, etags, executions, records, searches, sessions, snapshot
 from catalog.embed import Embedder
@@ -205,6 +206,13 @@ class Owner:
                 body = {"kind": "Retryable", "message": str(error), "after": error.after}
             case Permanent():
                 body = {"kind": "Permanent", "message": str(error), "reason": error.reason}
+            case ValidationError():
+                found = error.errors(include_url=False, include_context=False, include_input=False)
+                body = {
+                    "kind": "InvalidInput",
+                    "message": "the catalog owner cannot read the request",
+                    "problems": [(".".join(map(str, e["loc"])), str(e["msg"])) for e in found],
+                }
             case ValueError():
                 body = {"kind": "InvalidInput", "message": f"the catalog owner cannot read the request: {error}"}
             case _:

@@ -96,7 +96,15 @@ async def _answer(request: Request, error: Exception) -> Response:
     answer = problem.of(error)
     if answer is None:
         raise error
+    if answer.status == 405:
+        answer.headers = {"Allow": _allowed(request)}
     return answer.response(instance=request.url.path, request_id=request.state.request_id)
+
+
+def _allowed(request: Request) -> str:
+    """Return every method of this path: the router tells only those of the first route that it finds."""
+    routes = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))
 
 
 class _Shell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -130,7 +130,7 @@ class SearchFilters(StrictContract):
     environment: str = ""
     priority: str = ""
     custom_labels: dict[str, tuple[str, ...]] = {}
-    detected_labels: dict[str, Any] = {}
+    detected_labels: dict[str, bool | str | None] = {}
     """As in DetectedLabels (camelCase); failed detections must already be left out."""
 
 

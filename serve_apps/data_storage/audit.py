@@ -20,9 +20,10 @@ from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from kubernaut_ray.errors import InvalidInput
 from serve_apps.data_storage.answers import taken
 from serve_apps.data_storage.deps import MAX_OFFSET, Deps, Given, instant
+from serve_apps.data_storage.strict import StrictRoute
 from serve_apps.http import Problem
 
-router = APIRouter(prefix="/api/v1", tags=["audit"])
+router = APIRouter(prefix="/api/v1", tags=["audit"], route_class=StrictRoute)
 
 JSON = "application/json"
 MAX_PROBLEMS = 50

@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from kubernaut_ray.contracts.statistics import ExecutionRecord, ExecutionRecorded, ExecutionStatistics
 from serve_apps.data_storage.deps import Given, instant
+from serve_apps.data_storage.strict import StrictRoute
 
-router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
+router = APIRouter(prefix="/api/v1/executions", tags=["executions"], route_class=StrictRoute)
 
 
 @router.post("", status_code=201, response_model=ExecutionRecorded)

@@ -11,8 +11,9 @@ from kubernaut_ray.contracts.investigation import InvestigationSession
 from kubernaut_ray.errors import InvalidInput
 from serve_apps.data_storage.answers import problems
 from serve_apps.data_storage.deps import Given
+from serve_apps.data_storage.strict import StrictRoute
 
-router = APIRouter(prefix="/api/v1/investigations", tags=["investigations"])
+router = APIRouter(prefix="/api/v1/investigations", tags=["investigations"], route_class=StrictRoute)
 
 
 @router.put("/{session_id}", response_model=InvestigationSession, responses=problems(409))

@@ -48,7 +48,7 @@ class Facts(Arguments):
     priority: str = ""
     """P0 to P3."""
     custom_labels: dict[str, tuple[str, ...]] = {}
-    detected_labels: dict[str, Any] = {}
+    detected_labels: dict[str, bool | str] = {}
     """What was detected on this very resource or its owner, for example {"gitOpsManaged": true, "gitOpsTool": "argocd"}."""
 
 

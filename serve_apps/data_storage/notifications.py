@@ -17,9 +17,10 @@ from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from serve_apps.data_storage.answers import problems
 from serve_apps.data_storage.audit import append
 from serve_apps.data_storage.deps import Given
+from serve_apps.data_storage.strict import StrictRoute
 from serve_apps.http import user_of
 
-router = APIRouter(prefix="/api/v1", tags=["audit"])
+router = APIRouter(prefix="/api/v1", tags=["audit"], route_class=StrictRoute)
 
 OUTCOMES = {
     NoticeStatus.SENT: AuditOutcome.SUCCESS,

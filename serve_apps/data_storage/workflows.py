@@ -29,9 +29,10 @@ from kubernaut_ray.crds.enums import AuditCategory, WorkflowStatus
 from serve_apps.data_storage import conditional, searching
 from serve_apps.data_storage.answers import problems
 from serve_apps.data_storage.deps import MAX_OFFSET, Deps, Given, instant
+from serve_apps.data_storage.strict import StrictRoute
 from serve_apps.http import user_of
 
-router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"])
+router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"], route_class=StrictRoute)
 
 JSON = "application/json"
 VERSION_HEADER = "X-Catalog-Version"
