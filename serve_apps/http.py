@@ -30,6 +30,7 @@ from serve_apps.problem import Problem
 
 __all__ = ["Gate", "KubeGate", "Problem", "Rule", "install", "user_of"]
 
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 OPEN_PATHS = frozenset({"/health", "/healthz", "/ready", "/metrics"})
 TRUSTED_TRANSPORT = UserInfo("system:unauthenticated")
 """The user of every request when an app was installed without a gate (in-process callers only)."""
@@ -103,8 +104,11 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> str:
     """Return every method of this path: the router tells only those of the first route that it finds."""
-    routes = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))
+    return ", ".join(
+        method
+        for method in METHODS
+        if any(r.matches({**request.scope, "method": method})[0] is Match.FULL for r in request.app.routes)
+    )
 
 
 class _Shell:

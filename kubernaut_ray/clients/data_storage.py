@@ -27,6 +27,7 @@ from kubernaut_ray.contracts.catalog import (
     WorkflowPage,
     WorkflowPatch,
 )
+from kubernaut_ray.contracts.gaps import GapReport
 from kubernaut_ray.contracts.investigation import InvestigationSession
 from kubernaut_ray.contracts.statistics import ExecutionRecord, ExecutionStatistics
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
@@ -66,6 +67,11 @@ class DataStorage(ServiceClient):
         """List records by name and version; all statuses unless one is named."""
         query = {"limit": limit, "offset": offset, "status": status, "name": name}
         return await self._send("GET", "/api/v1/workflows", WorkflowPage, query=query)
+
+    async def gaps(self, *, since: datetime | timedelta, limit: int = 20) -> GapReport:
+        """Report which incidents found no workflow, and why."""
+        query = {"since": _since(since), "limit": limit}
+        return await self._send("GET", "/api/v1/workflows/gaps", GapReport, query=query)
 
     async def register(self, request: RegisterWorkflow) -> Workflow:
         """Register a bundle. Registering the same content again is success; other content under a version is ``Conflict``."""
@@ -207,7 +213,7 @@ def _error(status: int, body: bytes, retry_after: str, what: str) -> KubernautEr
         return Retryable(message, after=float(retry_after) if retry_after.isdigit() else None)
     if status == 404:
         return NotFound(message, reason="NotFound")
-    if status == 409:
+    if status in {409, 412}:
         return Conflict(message, reason="Conflict")
     if status in {400, 413, 415, 422}:
         found = [item for item in problem.get("field_errors") or () if isinstance(item, dict)]

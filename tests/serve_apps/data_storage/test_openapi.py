@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from kubernaut_ray import shipped
 from serve_apps.data_storage.app import describe
@@ -72,7 +72,6 @@ def test_every_reference_leads_somewhere():
 
 
 def test_it_is_openapi_3_1():
-    """Checked against the specification's own schema where the validator is installed."""
+    """The document keeps to the specification, by the specification's own schemas."""
     assert DOCUMENT["openapi"].startswith("3.1")
-    assert {"title", "version", "description", "license"} <= DOCUMENT["info"].keys()
-    assert Path(FILE).suffix == ".json"
+    assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
