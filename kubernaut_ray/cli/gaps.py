@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import typer
@@ -28,6 +29,7 @@ def gaps(
 
     Example: kubernaut-ray workflow gaps --since 30d
     """
+    start: timedelta | datetime
     try:
         start = parse_duration(since)
     except ValueError:

@@ -19,6 +19,7 @@ from kubernaut_ray.errors import InvalidInput, Retryable
 from serve_apps import problem
 from serve_apps.data_storage import audit, executions, investigations, notifications, workflows
 from serve_apps.data_storage.answers import refusals, unavailable
+from serve_apps.data_storage.conditional import Head
 from serve_apps.data_storage.deps import Deps, Given, Lifespan
 from serve_apps.data_storage.mcp_route import McpRoute
 from serve_apps.data_storage.metrics import CONTENT_TYPE, problems_of
@@ -65,6 +66,7 @@ def create_app(deps: Deps) -> FastAPI:
         open_paths=OPEN_PATHS,
         cache_control="no-store",
     )
+    app.add_middleware(Head)
     app.add_exception_handler(NotFound, _refuse)
     app.add_exception_handler(Conflict, _refuse)
     app.add_exception_handler(PreconditionFailed, _refuse)

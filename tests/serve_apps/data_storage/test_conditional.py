@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kubernaut_ray.contracts.statistics import ExecutionRecord
 from tests import build
-from tests.serve_apps.data_storage.world import MEMORY, World, problem, world
+from tests.serve_apps.data_storage.world import MEMORY, Doorman, World, problem, world
+from tests.serving import serving
 
 PATH = f"/api/v1/workflows/{MEMORY.workflow_id}"
 
@@ -101,3 +103,23 @@ async def test_everything_else_is_not_kept(stored):
         assert (await stored.client.get(path)).headers["cache-control"] == "no-store"
     await stored.register(build.workflow(version="2.0.0"))
     assert (await stored.client.get("/api/v1/workflows")).json()["pagination"]["total"] == 4
+
+
+async def test_head_is_get_without_its_body(tmp_path):
+    """Over real HTTP: the same headers, length and tag, and the same door."""
+    ann = {"authorization": "Bearer ann"}
+    async with (
+        world(tmp_path, Doorman()) as stored,
+        serving(stored.app) as url,
+        httpx.AsyncClient(base_url=url) as http,
+    ):
+        for path in (PATH, "/api/v1/workflows", "/health"):
+            get, head = await http.get(path, headers=ann), await http.head(path, headers=ann)
+            assert (head.status_code, head.content) == (200, b"")
+            for name in ("content-length", "content-type", "etag", "cache-control"):
+                assert get.headers.get(name) == head.headers.get(name)
+        assert (await http.head(PATH)).status_code == 401
+        assert (await http.head(PATH, headers={"authorization": "Bearer bob"})).status_code == 403
+        assert (await http.head("/mcp", headers=ann)).status_code == 405
+        tag = (await http.head(PATH, headers=ann)).headers["etag"]
+        assert (await http.head(PATH, headers={**ann, "if-none-match": tag})).status_code == 304
