@@ -2,7 +2,7 @@
 
 Errors say what to do: 429, 5xx,
 connection faults and timeouts are ``Retryable`` (honouring ``Retry-After``); 404 is ``NotFound`` or ``None`` where
-absence is an answer; 409 is ``Conflict``; 400 and 422 are ``InvalidInput``; the problem's detail is the message.
+absence is an answer; 409 and 412 are ``Conflict``; 400 and 422 are ``InvalidInput``; the problem's detail is the message.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class NotFound(Permanent):
 
 
 class Conflict(Permanent):
-    """409: the thing is there already with another content, or it moved on since it was read."""
+    """409 or 412: the thing is there already with another content, or it moved on since it was read."""
 
 
 class DataStorage(ServiceClient):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -230,3 +233,28 @@ async def test_investigations_ask_the_same_question(stored):
         name: schema for name, schema in theirs.arguments.model_json_schema()["properties"].items() if name in ours
     }
     assert shared == ours
+
+
+def test_replicas_without_mcp_clients_stay_light():
+    """The package is imported by the first request, not by the app: it costs a second of CPU and 18 MiB."""
+    code = "import sys, serve_apps.data_storage.app; sys.exit('mcp' in sys.modules or 'mcp_types' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_many_at_once(stored):
+    """Requests share nothing: forty at a time are forty answers, and none leaves anything behind."""
+    headers = {"authorization": "Bearer ann", "accept": "application/json"}
+    call = {"name": "search_workflow_catalog", "arguments": ASK}
+    async with serving(stored.app) as url, httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
+        before = len(asyncio.all_tasks())
+        answers = await asyncio.gather(
+            *(
+                http.post("/mcp", json={"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": call})
+                for n in range(40)
+            )
+        )
+        assert [a.json()["id"] for a in answers] == list(range(40))
+        assert all(a.json()["result"]["structuredContent"]["total_matched"] == 1 for a in answers)
+        await http.aclose()
+        while len(asyncio.all_tasks()) > before:
+            await asyncio.sleep(0.01)
