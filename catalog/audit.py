@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog.errors import NotFound
 from catalog.events import AuditQuery, Columns, microseconds
 from catalog.store import Connection
 
@@ -71,6 +72,14 @@ def find(connection: Connection, query: AuditQuery) -> tuple[list[str], int]:
         [*values, query.limit, query.offset],
     ).fetchall()
     return [body for (body,) in rows], int(row[0]) if row else 0
+
+
+def get(connection: Connection, event_id: str) -> str:
+    """Return an event as JSON text. Raises ``NotFound``."""
+    row = connection.execute("SELECT body FROM audit_events WHERE event_id = ?::UUID", [event_id]).fetchone()
+    if row is None:
+        raise NotFound(f"no audit event {event_id}")
+    return str(row[0])
 
 
 def timeline(connection: Connection, remediation_id: str) -> list[str]:

@@ -17,8 +17,8 @@ import orjson
 
 from catalog import snapshot as snapshots
 from catalog.embed import Embedder
-from catalog.errors import Conflict, NotFound
-from catalog.events import AuditQuery, columns
+from catalog.errors import Conflict, NotFound, PreconditionFailed
+from catalog.events import AuditQuery, columns, microseconds
 from catalog.snapshot import Snapshot
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.audit import AuditBatchResult, AuditEvent
@@ -99,8 +99,10 @@ class Catalog:
         result = orjson.loads(await self._call("register", request.to_json()))
         return Workflow.model_validate(result["workflow"]), bool(result["created"])
 
-    async def patch(self, workflow_id: str, change: WorkflowPatch, by: str) -> Workflow:
-        answer = await self._call("patch", {"workflow_id": workflow_id, "patch": change.to_json(), "by": by})
+    async def patch(self, workflow_id: str, change: WorkflowPatch, by: str, if_match: Sequence[str] = ()) -> Workflow:
+        """Change a status; with ``if_match`` only a record that is still at one of these ETags."""
+        asked = {"workflow_id": workflow_id, "patch": change.to_json(), "by": by, "if_match": if_match}
+        answer = await self._call("patch", asked)
         return Workflow.model_validate_json(answer)
 
     async def workflow(self, workflow_id: str) -> bytes:
@@ -114,6 +116,15 @@ class Catalog:
 
     async def find_audit(self, query: AuditQuery) -> bytes:
         return await self._call("audit_find", query.to_json())
+
+    async def audit_event(self, event_id: str) -> AuditEvent:
+        """Return one event. Raises ``NotFound``."""
+        return AuditEvent.model_validate_json(await self._call("audit_get", {"event_id": event_id}))
+
+    async def search_gaps(self, since: datetime, min_relevance: float, limit: int) -> Any:
+        """Return the questions in vain, as ``catalog.gaps.report`` takes them."""
+        asked = {"since_us": microseconds(since), "min_relevance": min_relevance, "limit": limit}
+        return orjson.loads(await self._call("search_gaps", asked))
 
     async def timeline(self, remediation_id: str) -> bytes:
         return await self._call("timeline", {"remediation_id": remediation_id})
@@ -149,6 +160,8 @@ def _error(body: dict[str, Any]) -> KubernautError:
             return NotFound(message)
         case "Conflict":
             return Conflict(message)
+        case "PreconditionFailed":
+            return PreconditionFailed(message)
         case "Permanent":
             return Permanent(message, reason=str(body.get("reason", "Failed")))
         case _:
