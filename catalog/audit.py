@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog import archives
+from catalog.errors import NotFound
 from catalog.events import AuditQuery, microseconds
 from catalog.store import Connection
 from catalog.trail import read_tip
@@ -46,6 +47,18 @@ def find(connection: Connection, query: AuditQuery, directory: Path) -> tuple[li
     return [body for (body,) in rows], int(row[0]) if row else 0
 
 
+def get(connection: Connection, event_id: str, directory: Path) -> str:
+    """Return an event as JSON text. Raises ``NotFound``."""
+    source = archives.source(connection, directory)
+    row = connection.execute(
+        f"SELECT body FROM {source} WHERE event_id = ?::UUID LIMIT 1",  # noqa: S608 - names are ours
+        [event_id],
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"no audit event {event_id}")
+    return str(row[0])
+
+
 def timeline(connection: Connection, remediation_id: str, directory: Path) -> list[str]:
     """Return all events of a remediation as JSON texts, by their instants."""
     source = chain_source(connection, remediation_id, directory)
@@ -65,7 +78,6 @@ def chain_source(connection: Connection, correlation_id: str, directory: Path) -
 def records(connection: Connection, query: RecordQuery, directory: Path) -> tuple[list[bytes], int, bool]:
     """Return records as JSON, the last sequence that was looked at, and whether there are more."""
     tests: list[tuple[str, Any]] = [
-        ("event_id = ?::UUID", query.event_id),
         ("correlation_id = ?", query.correlation_id),
         ("event_type = ?", query.event_type),
         ("event_us >= ?", "" if query.since is None else microseconds(query.since)),

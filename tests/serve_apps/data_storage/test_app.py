@@ -345,8 +345,10 @@ async def test_ready_tells_and_owner_away(owner):
         assert (await client.get("/ready")).json() == {"status": "ready", "snapshot_version": 0, "workflows": 0}
     app = create_app(Deps(Catalog(Away(), Lexicon()), None, Said()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://storage") as client:
-        assert (await client.get("/health")).status_code == 200
-        problem(await client.get("/ready"), 503)
+        for path in ("/health", "/health/live", "/metrics"):
+            assert (await client.get(path)).status_code == 200, path
+        for path in ("/ready", "/health/ready"):
+            problem(await client.get(path), 503)
         answer = await client.post("/api/v1/workflows/search", json={"query": "x"})
         assert problem(answer, 503)
         assert answer.headers["retry-after"] == "3"
@@ -372,10 +374,10 @@ async def test_every_route_asks_who(owner):
             path.replace("{workflow_id}", "w").replace("{session_id}", "s").replace("{remediation_id}", "r"),
         )
         for path, methods in app.openapi()["paths"].items()
-        for method in methods
-        if path not in {"/health", "/ready"}
-    ]
-    assert len(operations) >= 13
+        for method, operation in methods.items()
+        if operation["tags"] != ["health"]
+    ] + [("POST", "/mcp"), ("GET", "/openapi.json")]
+    assert len(operations) >= 18
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://storage") as client:
         for method, path in operations:
             assert (await client.request(method, path)).status_code == 401, (method, path)
@@ -383,7 +385,8 @@ async def test_every_route_asks_who(owner):
             assert bob.status_code == 403, (method, path)
             assert "may not" in bob.json()["detail"]
             assert any(rule.matches(method, path) for rule in RULES)
-        assert (await client.get("/health")).status_code == 200
+        for path in ("/health", "/health/live", "/health/ready", "/ready", "/metrics"):
+            assert (await client.get(path)).status_code == 200, path
 
 
 async def test_conflict_survives_the_wire(shop):
