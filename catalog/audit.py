@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog import archives
+from catalog.errors import NotFound
 from catalog.events import AuditQuery, microseconds
 from catalog.store import Connection
 from catalog.trail import read_tip
@@ -44,6 +45,18 @@ def find(connection: Connection, query: AuditQuery, directory: Path) -> tuple[li
         [*values, query.limit, query.offset],
     ).fetchall()
     return [body for (body,) in rows], int(row[0]) if row else 0
+
+
+def get(connection: Connection, event_id: str, directory: Path) -> str:
+    """Return an event as JSON text. Raises ``NotFound``."""
+    source = archives.source(connection, directory)
+    row = connection.execute(
+        f"SELECT body FROM {source} WHERE event_id = ?::UUID LIMIT 1",  # noqa: S608 - names are ours
+        [event_id],
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"no audit event {event_id}")
+    return str(row[0])
 
 
 def timeline(connection: Connection, remediation_id: str, directory: Path) -> list[str]:

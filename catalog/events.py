@@ -52,6 +52,11 @@ def microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND
 
 
+def instant(us: int) -> datetime:
+    """Return the instant that is so many microseconds after the epoch."""
+    return _EPOCH + us * _MICROSECOND
+
+
 def check_age(events: Sequence[AuditEvent], now: datetime) -> None:
     """Refuse a batch that holds an event from the future or from too long ago. Raises ``InvalidInput`` naming each."""
     problems = []

@@ -20,10 +20,11 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 import structlog
+from pydantic import ValidationError
 
-from catalog import audit, executions, records, sessions, snapshot
+from catalog import audit, etags, executions, records, searches, sessions, snapshot
 from catalog.embed import Embedder
-from catalog.errors import Conflict, NotFound
+from catalog.errors import Conflict, NotFound, PreconditionFailed
 from catalog.events import AuditQuery
 from catalog.keeper import Keeper
 from catalog.policy import TrailPolicy
@@ -83,6 +84,8 @@ class Owner:
             "timeline": self._timeline,
             "session_get": lambda p: lambda c: sessions.get(c, p["session_id"]).encode(),
             "execution_statistics": _execution_statistics,
+            "search_gaps": lambda p: lambda c: searches.in_vain(c, p["since_us"], p["min_relevance"], p["limit"]),
+            "audit_get": lambda p: lambda c: audit.get(c, p["event_id"], self._keeper.directory).encode(),
             **self._keeper.reads,
         }
         self._writes: Mapping[str, Callable[[Any], Answer]] = {
@@ -167,7 +170,14 @@ class Owner:
 
     def _patch(self, payload: Any) -> Answer:
         change = WorkflowPatch.model_validate(payload["patch"])
-        return lambda c: _json(records.patch(c, payload["workflow_id"], change, payload["by"], self._now()))
+        expected = payload.get("if_match", ())
+
+        def patch(connection: Connection) -> bytes:
+            if expected:
+                etags.require(expected, _json(records.get(connection, payload["workflow_id"])))
+            return _json(records.patch(connection, payload["workflow_id"], change, payload["by"], self._now()))
+
+        return patch
 
     def _audit_append(self, payload: Any) -> Answer:
         count = len(payload["event_id"])
@@ -232,12 +242,19 @@ class Owner:
         match error:
             case InvalidInput():
                 body = {"kind": "InvalidInput", "message": str(error), "problems": error.problems}
-            case NotFound() | Conflict():
+            case NotFound() | Conflict() | PreconditionFailed():
                 body = {"kind": type(error).__name__, "message": str(error)}
             case Retryable():
                 body = {"kind": "Retryable", "message": str(error), "after": error.after}
             case Permanent():
                 body = {"kind": "Permanent", "message": str(error), "reason": error.reason}
+            case ValidationError():
+                found = error.errors(include_url=False, include_context=False, include_input=False)
+                body = {
+                    "kind": "InvalidInput",
+                    "message": "the catalog owner cannot read the request",
+                    "problems": [(".".join(map(str, e["loc"])), str(e["msg"])) for e in found],
+                }
             case ValueError():
                 body = {"kind": "InvalidInput", "message": f"the catalog owner cannot read the request: {error}"}
             case _:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from catalog import match
+from catalog import explain, match
 from catalog.embed import Embedder
 from catalog.index import Index, Mask
 from catalog.lexical import Floats, bag
@@ -29,7 +29,6 @@ from kubernaut_ray.contracts.catalog import (
     SearchResponse,
     Workflow,
 )
-from kubernaut_ray.crds.enums import WorkflowStatus
 
 SEMANTIC, LEXICAL, LABELS, DETECTED, CUSTOM = 0.40, 0.40, 0.10, 0.05, 0.05
 PENALTY = 0.10
@@ -68,11 +67,17 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
     lexical = index.lexical.scores(terms(request.query))
     pool = max(POOL, 2 * request.top_k)
     candidates = np.union1d(index.nearest(query, mask, pool), _best(lexical, mask, pool))
+    ranked = _ordered(index, filters, query, lexical, candidates)
     hits = [
         SearchHit(rank=rank, score=score, score_breakdown=parts, workflow=index.records[position])
-        for rank, (score, position, parts) in enumerate(_ordered(index, filters, query, lexical, candidates), start=1)
+        for rank, (score, position, parts) in enumerate(ranked, start=1)
         if score >= request.min_score
     ][: request.top_k]
+    explanation = None
+    if request.explain_workflow:
+        explanation = explain.workflow(
+            index, request, ranked, lambda position: _ordered(index, filters, query, lexical, np.array([position]))[0]
+        )
     return SearchResponse(
         hits=tuple(hits),
         total_matched=int(mask.sum()),
@@ -80,6 +85,7 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
         embedder=embedder.fingerprint,
         took_ms=round((time.perf_counter() - started) * 1000, 3),
         excluded=tuple(_exclusions(index, request, mask, hits)) if request.explain else (),
+        explanation=explanation,
     )
 
 
@@ -121,12 +127,5 @@ def _exclusions(index: Index, request: SearchRequest, mask: Mask, hits: list[Sea
         record = index.records[number]
         reason = "admitted by its labels, but scored below the workflows in the answer"
         if not mask[number]:
-            reason = match.refusal(record.labels, request.filters) or _status(record)
+            reason = match.refusal(record.labels, request.filters) or explain.status(record)
         yield SearchExclusion(workflow_id=record.workflow_id, workflow_name=record.workflow_name, reason=reason)
-
-
-def _status(record: Workflow) -> str:
-    if record.status is not WorkflowStatus.ACTIVE:
-        why = f": {record.disabled_reason}" if record.disabled_reason else ""
-        return f"it is {record.status.value}{why}"
-    return "a newer version of it is registered"

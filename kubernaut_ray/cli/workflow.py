@@ -11,12 +11,13 @@ import typer
 from rich import box
 from rich.table import Table
 
-from kubernaut_ray.cli import connection
+from kubernaut_ray.cli import connection, gaps
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
 from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, SearchFilters, SearchRequest
 
-app = typer.Typer(help="Workflows: validate, push, register, list, search.", no_args_is_help=True)
+app = typer.Typer(help="Workflows: validate, push, register, list, search, gaps.", no_args_is_help=True)
+app.command("gaps")(gaps.gaps)
 
 Folder = Annotated[
     Path,
@@ -142,11 +143,18 @@ def search(
     environment: Annotated[str, typer.Option(help="production, staging, development or test.")] = "",
     priority: Annotated[str, typer.Option(help="P0 to P3.")] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Also say why the others were not offered.")] = False,
+    why: Annotated[
+        str, typer.Option("--why", metavar="NAME", help="Say of this workflow exactly why it is, or is not, offered.")
+    ] = "",
     data_dir: DataDir = connection.DEFAULT_DATA_DIR,
 ) -> None:
     """Search the catalog as an investigation does.
 
-    Example: kubernaut-ray workflow search "OOMKilled critical memory limit too low" --component deployment
+    Examples:
+
+      kubernaut-ray workflow search "OOMKilled critical memory limit too low" --component deployment
+
+      kubernaut-ray workflow search "OOMKilled critical" --severity low --why increase-memory-limits
     """
     filters = SearchFilters(
         signal_type=signal_type, severity=severity, component=component, environment=environment, priority=priority
@@ -154,7 +162,13 @@ def search(
 
     async def main() -> None:
         async with _storage(data_dir) as storage:
-            answer = await storage.search(SearchRequest(query=query, filters=filters, top_k=top, explain=explain))
+            request = SearchRequest(
+                query=query, filters=filters, top_k=top, explain=explain, explain_workflow=why.strip()
+            )
+            answer = await storage.search(request)
+        if answer.explanation is not None:
+            gaps.show(answer.explanation)
+            return
         if not answer.hits:
             raise CommandError("nothing in the catalog fits these labels; try with fewer, or --explain", Exit.NOT_FOUND)
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)

@@ -2,7 +2,7 @@
 
 Errors say what to do: 429, 5xx,
 connection faults and timeouts are ``Retryable`` (honouring ``Retry-After``); 404 is ``NotFound`` or ``None`` where
-absence is an answer; 409 is ``Conflict``; 400 and 422 are ``InvalidInput``; the problem's detail is the message.
+absence is an answer; 409 and 412 are ``Conflict``; 400 and 422 are ``InvalidInput``; the problem's detail is the message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import orjson
 
 from kubernaut_ray.clients.service import ServiceClient
 from kubernaut_ray.clock import rfc3339
-from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage, Timeline
+from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.contracts.catalog import (
     RegisterWorkflow,
@@ -28,6 +28,7 @@ from kubernaut_ray.contracts.catalog import (
     WorkflowPage,
     WorkflowPatch,
 )
+from kubernaut_ray.contracts.gaps import GapReport
 from kubernaut_ray.contracts.investigation import InvestigationSession
 from kubernaut_ray.contracts.ledger import (
     ArchiveResult,
@@ -40,6 +41,7 @@ from kubernaut_ray.contracts.ledger import (
     SealResult,
 )
 from kubernaut_ray.contracts.statistics import ExecutionRecord, ExecutionStatistics
+from kubernaut_ray.contracts.timeline import Timeline
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
 C = TypeVar("C", bound=Contract)
@@ -55,7 +57,7 @@ class NotFound(Permanent):
 
 
 class Conflict(Permanent):
-    """409: the thing is there already with another content, or it moved on since it was read."""
+    """409 or 412: the thing is there already with another content, or it moved on since it was read."""
 
 
 class DataStorage(ServiceClient):
@@ -79,6 +81,11 @@ class DataStorage(ServiceClient):
         """List records by name and version; all statuses unless one is named."""
         query = {"limit": limit, "offset": offset, "status": status, "name": name}
         return await self._send("GET", "/api/v1/workflows", WorkflowPage, query=query)
+
+    async def gaps(self, *, since: datetime | timedelta, limit: int = 20) -> GapReport:
+        """Report which incidents found no workflow, and why."""
+        query = {"since": _since(since), "limit": limit}
+        return await self._send("GET", "/api/v1/workflows/gaps", GapReport, query=query)
 
     async def register(self, request: RegisterWorkflow) -> Workflow:
         """Register a bundle. Registering the same content again is success; other content under a version is ``Conflict``."""
@@ -232,7 +239,7 @@ class DataStorage(ServiceClient):
         )
 
     async def timeline(self, remediation: str) -> Timeline:
-        """Return every event of one remediation (by its RemediationRequest's name) in the order of their instants."""
+        """Return one remediation (by its RemediationRequest's name) as its trail tells it; without events when nothing is known."""
         return await self._send("GET", f"/api/v1/remediations/{quote(remediation, safe='')}/timeline", Timeline)
 
     async def _send(self, method: str, path: str, answer: type[C], **rest: Any) -> C:
@@ -290,7 +297,7 @@ def _error(status: int, body: bytes, retry_after: str, what: str) -> KubernautEr
         return Retryable(message, after=float(retry_after) if retry_after.isdigit() else None)
     if status == 404:
         return NotFound(message, reason="NotFound")
-    if status == 409:
+    if status in {409, 412}:
         return Conflict(message, reason="Conflict")
     if status in {400, 413, 415, 422}:
         found = [item for item in problem.get("field_errors") or () if isinstance(item, dict)]

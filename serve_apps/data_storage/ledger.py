@@ -1,7 +1,8 @@
 """The routes of the tamper-evident trail: bundles that verify offline, where the trail stands, seals, holds, archives.
 
 Everybody who may list events may export them: a bundle carries what the trail does. Holds and seals change what may be
-deleted and when, archiving deletes: those are for operators, and who did it is who the token says.
+deleted and when, archiving deletes: those are for operators, and who did it is who the token says. The owner states each in
+the trail.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
 from starlette.responses import Response, StreamingResponse
 
 from catalog.errors import NotFound
 from catalog.ledger.bundle import Header, line
 from catalog.ledger.export import Wanted, export
 from catalog.ledger.record import Item
-from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.ledger import (
     ArchiveResult,
     CheckpointPage,
@@ -26,11 +27,12 @@ from kubernaut_ray.contracts.ledger import (
     LegalHold,
     SealResult,
 )
-from kubernaut_ray.crds.enums import AuditCategory
-from serve_apps.data_storage.deps import Deps, Given, instant
+from kubernaut_ray.errors import InvalidInput
+from serve_apps.data_storage.deps import Given, instant
+from serve_apps.data_storage.strict import StrictRoute
 from serve_apps.http import user_of
 
-router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+router = APIRouter(prefix="/api/v1/audit", tags=["audit"], route_class=StrictRoute)
 
 LINES = "application/x-ndjson"
 CHUNK_BYTES = 1 << 16
@@ -76,6 +78,7 @@ async def checkpoints(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     leaves: Annotated[bool, Query(description=f"With their leaves, at most {MAX_LEAVES_PAGE}.")] = False,
 ) -> CheckpointPage:
+    """List checkpoints by their number."""
     count = min(limit, MAX_LEAVES_PAGE) if leaves else limit
     return CheckpointPage(checkpoints=await deps.catalog.audit_checkpoints(after=after, limit=count, leaves=leaves))
 
@@ -88,11 +91,13 @@ async def seal(deps: Given) -> SealResult:
 
 @router.get("/holds")
 async def holds(deps: Given) -> Holds:
+    """List the legal holds."""
     return Holds(holds=(await deps.catalog.audit_state()).holds)
 
 
 @router.get("/holds/{correlation_id:path}")
 async def hold(correlation_id: str, deps: Given) -> LegalHold:
+    """Read one legal hold."""
     for one in (await deps.catalog.audit_state()).holds:
         if one.correlation_id == correlation_id:
             return one
@@ -102,12 +107,12 @@ async def hold(correlation_id: str, deps: Given) -> LegalHold:
 @router.put("/holds/{correlation_id:path}")
 async def place(correlation_id: str, asked: HoldRequest, request: Request, deps: Given) -> LegalHold:
     """Keep an incident's events beyond their retention. Placing a hold again changes its reason."""
-    by, now = user_of(request).username, deps.now()
-    placed = await deps.catalog.hold_audit(
-        LegalHold(correlation_id=correlation_id, reason=asked.reason, placed_by=by, placed_at=now)
-    )
-    await deps.audit.record(_held(deps, "placed", correlation_id, by, asked.reason))
-    return placed
+    by = user_of(request).username
+    try:
+        asked_for = LegalHold(correlation_id=correlation_id, reason=asked.reason, placed_by=by, placed_at=deps.now())
+    except ValidationError as error:
+        raise InvalidInput("a correlation id has 1 to 255 characters") from error
+    return await deps.catalog.hold_audit(asked_for)
 
 
 @router.delete("/holds/{correlation_id:path}", status_code=204)
@@ -118,37 +123,18 @@ async def release(
     by = user_of(request).username
     if not await deps.catalog.release_audit(correlation_id, by, reason):
         raise NotFound(f"there is no hold on {correlation_id!r}")
-    await deps.audit.record(_held(deps, "released", correlation_id, by, reason))
     return Response(status_code=204)
 
 
 @router.post("/archive")
 async def archive(
-    request: Request,
     deps: Given,
     through: Annotated[
         str, Query(pattern=r"^(\d{4}-(0[1-9]|1[0-2]))?$", description="A month, 2026-10; left out: what is old enough.")
     ] = "",
 ) -> ArchiveResult:
     """Roll old months off into archives now, and delete the archives whose retention has ended."""
-    done = await deps.catalog.archive_audit(through)
-    by = user_of(request).username
-    for name, what in (
-        *((one.name, "archived") for one in done.archived),
-        *((one.archive, "retired") for one in done.retired),
-    ):
-        fact = AuditEvent.fact(
-            f"datastorage.audit.{what}",
-            correlation_id=name,
-            category=AuditCategory.WORKFLOW,
-            now=deps.now(),
-            actor=by,
-            actor_type="user",
-            resource_type="AuditArchive",
-            resource_id=name,
-        )
-        await deps.audit.record(fact)
-    return done
+    return await deps.catalog.archive_audit(through)
 
 
 async def _chunks(header: Header, items: AsyncIterator[Item]) -> AsyncIterator[bytes]:
@@ -161,19 +147,3 @@ async def _chunks(header: Header, items: AsyncIterator[Item]) -> AsyncIterator[b
             yield b"".join(held)
             held, size = [], 0
     yield b"".join(held)
-
-
-def _held(deps: Deps, what: str, correlation_id: str, by: str, reason: str) -> AuditEvent:
-    now = deps.now()
-    return AuditEvent.fact(
-        f"datastorage.hold.{what}",
-        correlation_id=correlation_id,
-        category=AuditCategory.WORKFLOW,
-        now=now,
-        actor=by,
-        key=(now.isoformat(), by),
-        actor_type="user",
-        resource_type="LegalHold",
-        resource_id=correlation_id,
-        event_data={"reason": reason},
-    )

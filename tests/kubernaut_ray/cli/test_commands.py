@@ -20,7 +20,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "demo", "send", "status", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow search", "silence add", "silence list", "silence show", "silence expire", "policy check"]
+    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check", "audit list", "audit show", "audit export", "audit verify", "audit archive", "audit keys", "audit hold add", "audit hold release", "audit hold list"]
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     """Each help text says what the command does."""
@@ -29,7 +29,9 @@ def test_every_command_has_help(command: str) -> None:
     assert "Usage" in result.output
 
 
-@pytest.mark.parametrize("command", ["status", "approve rr-1", "reject rr-1 --reason no", "workflow list"])
+@pytest.mark.parametrize(
+    "command", ["status", "timeline rr-1", "approve rr-1", "reject rr-1 --reason no", "workflow list"]
+)
 def test_without_a_system_commands_say_how_to_start_one(command: str, tmp_path: Path) -> None:
     """The exit code is 4 and the message names the command to run."""
     result = run.invoke(app, [*command.split(), "--data-dir", str(tmp_path)])
