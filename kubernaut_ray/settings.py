@@ -214,11 +214,15 @@ class CatalogSettings(Group):
     """A docker ``config.json`` with registry logins; docker's own (``$DOCKER_CONFIG``, ``~/.docker``) where none is set."""
     audit_flush_interval: Seconds = 0.25
     search_replicas: Annotated[int, Field(ge=1)] = 1
-    embedder: Literal["lexicon", "endpoint"] = "lexicon"
-    """``lexicon`` works offline; ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
+    embedder: Literal["lexicon", "model", "endpoint"] = "lexicon"
+    """``lexicon`` works offline and needs nothing; ``model`` runs a sentence-embedding model here (extra ``embeddings``);
+    ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
     embedder_base_url: str = ""
     """Ends in ``/v1``."""
     embedder_model: str = ""
+    """For ``model`` a directory, or a name on the Hugging Face hub; for ``endpoint`` the model's name there."""
+    embedder_dimension: Annotated[int, Field(ge=1)] | None = None
+    """Of the endpoint's vectors; asked for once where it is not set."""
     embedder_api_key: SecretStr | None = None
     """From the environment (``KUBERNAUT_CATALOG__EMBEDDER_API_KEY``); never written anywhere."""
 

@@ -191,6 +191,8 @@ def search(
                 f"{parts.lexical:.2f}", f"{parts.labels:.2f}", hit.workflow.description.what,
             )  # fmt: skip
         out.print(table)
+        if answer.degraded:
+            out.print(f"[yellow]degraded:[/] {answer.degraded}", highlight=False)
         for gone in answer.excluded:
             out.print(f"[dim]not offered: {gone.workflow_name}: {gone.reason}[/]", highlight=False)
 

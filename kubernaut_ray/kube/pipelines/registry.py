@@ -246,7 +246,8 @@ class _TimedAdapter(HTTPAdapter):
                 key = self._tls.client_key
                 certificate = str(self._tls.client_certificate)
                 kwargs["cert"] = (certificate, str(key)) if key else certificate
-        return super().send(*args, **kwargs)
+        response: requests.Response = super().send(*args, **kwargs)
+        return response
 
 
 def _endpoint(reference: Reference, access: RegistryAccess) -> tuple[str, str]:
