@@ -107,7 +107,7 @@ def _measured(ranking: Ranking, incidents: Sequence[Incident], *, perturb: bool)
     figures = _recall([(i, rank(_long(i))) for i in answerable])
     figures |= {f"short_{k}": v for k, v in _recall([(i, ranking(_short(i))) for i in answerable]).items()}
     figures["p50_ms"] = float(np.median(took))
-    best = [[order[0][1] for order in (ranking(_long(i)),)][0] for i in answerable]
+    best = [ranking(_long(i))[0][1] for i in answerable]
     figures["score_right_p10"] = float(np.percentile(best, 10))
     if hopeless := [i for i in incidents if not i["expected_workflows"]]:
         figures["score_nothing_right_max"] = max(ranking(_long(i))[0][1] for i in hopeless)

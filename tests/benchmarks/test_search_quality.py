@@ -46,7 +46,7 @@ def test_other_data_of_the_same_shape(tmp_path):
     figures = measured(
         tmp_path, "--queries", str(tmp_path / "queries.json"), "--catalog", str(DATA / "workflow-catalog.json")
     )
-    assert (1, 1.0) == (figures["queries"], figures["recall_at_1"])
+    assert (figures["queries"], figures["recall_at_1"]) == (1, 1.0)
 
 
 @pytest.mark.parametrize("name", search_quality.SETS, ids=lambda file: file.stem)

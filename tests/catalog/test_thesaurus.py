@@ -41,12 +41,17 @@ def spoken(text: str) -> set[str]:
 )
 def test_ways_to_say_it(concept, ways):
     """Each way is heard."""
-    assert [] == [way for way in ways if concept not in spoken(way)]
+    assert [way for way in ways if concept not in spoken(way)] == []
 
 
 @pytest.mark.parametrize(
     "denied",
-    ["no OOMKilled container", "it was not OOMKilled", "OOMKilled was seen, nothing else", "neither OOMKilled nor evicted"],
+    [
+        "no OOMKilled container",
+        "it was not OOMKilled",
+        "OOMKilled was seen, nothing else",
+        "neither OOMKilled nor evicted",
+    ],
 )
 def test_denial(denied):
     """What is said not to be the case counts for less than what is the case, and only before the word."""

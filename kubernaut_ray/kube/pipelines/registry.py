@@ -212,10 +212,10 @@ class _Registry(oras.provider.Registry):  # type: ignore[misc]
 
     def _send(self, method: str, url: str, **arguments: Any) -> requests.Response:
         """Send until there is an answer that is not a passing fault, a few times at most."""
-        wait, response = _FIRST_WAIT, None
+        wait = _FIRST_WAIT
         for left in reversed(range(ATTEMPTS)):
             try:
-                response = self.session.request(method, url, **arguments)
+                response: requests.Response = self.session.request(method, url, **arguments)
             except requests.RequestException as error:
                 if not left or not isinstance(error, requests.ConnectionError) or not _broke(error):
                     raise _unreachable(self._reference.registry, error) from None
