@@ -41,4 +41,12 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "how long executions took",
+        (
+            """
+            ALTER TABLE executions ADD COLUMN duration_s DOUBLE
+            """,
+        ),
+    ),
 )

@@ -31,6 +31,8 @@ from kubernaut_ray.errors import InvalidInput
 MAX_BYTES = 65_536
 MAX_SENTENCE = 500
 ANY = "*"
+INVALID = "InvalidSchema"
+"""The reason of every refusal of a schema, or of a pipeline that does not fit it."""
 SEVERITIES = tuple(dict.fromkeys((*RcaSeverity, *Severity)))
 ENVIRONMENTS = tuple(Environment)
 PRIORITIES = tuple(Priority)
@@ -78,14 +80,14 @@ def _described(value: Any) -> Any:
     return {"what": value} if isinstance(value, str) else value
 
 
-def _default(value: Any) -> Any:
+def default_text(value: Any) -> Any:
     """The default of an array may be written as a list; parameters travel as text."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return json.dumps(value)
-    return _as_text(value)
+    return value_text(value)
 
 
-def _as_text(value: Any) -> Any:
+def value_text(value: Any) -> Any:
     """Enumerations and defaults are text in the catalog; YAML may have read a number or a truth value."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -101,7 +103,7 @@ Severities = Annotated[OneOrMore, _word_of(SEVERITIES)]
 Environments = Annotated[OneOrMore, _word_of(ENVIRONMENTS)]
 Priorities = Annotated[OneOrMore, _word_of(PRIORITIES)]
 DetectedRequirements = Annotated[dict[str, bool | str], AfterValidator(_known_detections)]
-ParameterText = Annotated[str, BeforeValidator(_as_text), Field(max_length=4096)]
+ParameterText = Annotated[str, BeforeValidator(value_text), Field(max_length=4096)]
 
 
 class Snake(BaseModel):
@@ -135,7 +137,7 @@ class Parameter(Snake):
     maximum: int | None = None
     min_length: Annotated[int, Field(ge=0)] | None = None
     max_length: Annotated[int, Field(ge=1)] | None = None
-    default: Annotated[str, BeforeValidator(_default), Field(max_length=4096)] | None = None
+    default: Annotated[str, BeforeValidator(default_text), Field(max_length=4096)] | None = None
     depends_on: tuple[str, ...] = ()
 
 
@@ -275,22 +277,23 @@ class _StrictLoader(yaml.SafeLoader):
 def load_mapping(text: str, what: str) -> dict[str, Any]:
     """Read one YAML mapping. Raises ``InvalidInput`` that names the line and column of a syntax error."""
     if len(text.encode()) > MAX_BYTES:
-        raise InvalidInput(f"{what} is larger than {MAX_BYTES} bytes; a schema is a page of text")
+        raise InvalidInput(f"{what} is larger than {MAX_BYTES} bytes; a schema is a page of text", reason=INVALID)
     try:
         document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 a SafeLoader made stricter
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the document"
-        raise InvalidInput(f"{what} is not YAML: {where}: {error.problem}") from error
+        raise InvalidInput(f"{what} is not YAML: {where}: {error.problem}", reason=INVALID) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidInput(f"{what} is not YAML: {reason}") from error
+        raise InvalidInput(f"{what} is not YAML: {reason}", reason=INVALID) from error
     if not isinstance(document, dict):
         raise InvalidInput(
-            f"{what} must be one mapping that starts with apiVersion and kind, got {type(document).__name__}"
+            f"{what} must be one mapping that starts with apiVersion and kind, got {type(document).__name__}",
+            reason=INVALID,
         )
     if not all(isinstance(key, str) for key in document):
-        raise InvalidInput(f"{what} has keys that are not text; write apiVersion, kind, metadata, …")
+        raise InvalidInput(f"{what} has keys that are not text; write apiVersion, kind, metadata, …", reason=INVALID)
     return document
 
 

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from catalog.parameters import validate_parameters, value_errors
 from catalog.schema_document import (
     ANY,
+    INVALID,
     CamelDescription,
     Description,
     EnvelopeDocument,
@@ -37,7 +38,7 @@ from kubernaut_ray.contracts.catalog import (
 from kubernaut_ray.crds.enums import ParameterType
 from kubernaut_ray.errors import InvalidInput
 
-__all__ = ["FILE", "parse_schema", "validate_parameters"]
+__all__ = ["FILE", "INVALID", "parse_schema", "validate_parameters"]
 
 FILE = "workflow-schema.yaml"
 RESERVED = "TARGET_RESOURCE"
@@ -67,6 +68,7 @@ def parse_schema(text: str, *, container_image: str = "", container_digest: str 
             raise InvalidInput(
                 f"{FILE}: {what}; write {_FLAT_TOP}, or {_ENVELOPE_TOP}",
                 problems=(("kind", f"must be WorkflowSchema or RemediationWorkflow, got {other!r}"),),
+                reason=INVALID,
             )
     prefix = "" if model is FlatDocument else "spec."
     problems = list(_cross_problems(body if isinstance(body, dict) else {}, prefix))
@@ -81,7 +83,7 @@ def parse_schema(text: str, *, container_image: str = "", container_digest: str 
         problems += _semantic_problems(workflow, prefix)
     if problems or workflow is None:
         listed = "; ".join(f"{path}: {what}" for path, what in problems)
-        raise InvalidInput(f"{FILE} has {len(problems)} problem(s): {listed}", problems=tuple(problems))
+        raise InvalidInput(f"{FILE} has {len(problems)} problem(s): {listed}", problems=tuple(problems), reason=INVALID)
     return workflow.model_copy(
         update={
             "container_image": container_image or workflow.container_image,

@@ -111,7 +111,7 @@ class Registries:
                 f"bundle {reference}: the registry {reference.registry} has no such image", reason="NotFound"
             )
         if status == 429 or status >= 500:
-            raise Retryable(f"registry {reference.registry} answered {status}")
+            raise Retryable(f"registry {reference.registry} answered {status}", reason="RegistryUnavailable")
         if status >= 400:
             raise Permanent(
                 f"bundle {reference}: the registry {reference.registry} answered {status}: {response.text[:200]}",
@@ -143,7 +143,7 @@ def _unreachable(reference: Reference, error: Exception, *, insecure: bool) -> R
     """Say what happened without the URL, which may carry a token."""
     kind = type(error).__name__
     hint = "" if insecure else "; a registry that speaks plain HTTP needs registry_insecure"
-    return Retryable(f"registry {reference.registry} cannot be reached ({kind}){hint}")
+    return Retryable(f"registry {reference.registry} cannot be reached ({kind}){hint}", reason="RegistryUnavailable")
 
 
 def _denied(reference: Reference) -> Permanent:
