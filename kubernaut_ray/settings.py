@@ -191,6 +191,10 @@ class CatalogSettings(Group):
     """A docker ``config.json`` with registry credentials."""
     audit_flush_interval: Seconds = 0.25
     search_replicas: Annotated[int, Field(ge=1)] = 1
+    registration_interval: Annotated[float, Field(gt=0)] = 300
+    """How often a RemediationWorkflow is compared with the catalog again."""
+    registration_retry_base: Seconds = 2
+    registration_retry_max: Seconds = 120
     embedder: Literal["lexicon", "endpoint"] = "lexicon"
     """``lexicon`` works offline; ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
     embedder_base_url: str = ""
