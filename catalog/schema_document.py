@@ -228,6 +228,8 @@ class EnvelopeLabels(Camel):
 
 
 class EnvelopeSpec(Camel):
+    suspend: bool = False
+    """Of the object in a cluster, not of the workflow: ignored."""
     version: SemVer
     title: Annotated[str, Field(max_length=253)] = ""
     description: CamelDescription

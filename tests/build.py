@@ -66,6 +66,7 @@ from kubernaut_ray.crds.signal_processing import (
     SignalProcessingSpec,
     SignalProcessingStatus,
 )
+from kubernaut_ray.crds.remediation_workflow import RemediationWorkflow, RemediationWorkflowSpec
 from kubernaut_ray.crds.silence import Silence, SilenceMatcher, SilenceSpec, SilenceStatus
 from kubernaut_ray.crds.workflow_execution import (
     ExecutionFailureDetails,
@@ -410,4 +411,14 @@ def silence(
         metadata=meta(name),
         spec=SilenceSpec(**{**defaults, **spec}),
         status=SilenceStatus(silenced_count=silenced_count, summary=summary),
+    )
+
+
+def remediation_workflow(
+    name: str = "restart", bundle: str = "bundles.kubernaut.local/workflows/increase-memory-limits:1.0.0", **spec: Any
+) -> RemediationWorkflow:
+    """A declared workflow that says nothing but where its bundle is."""
+    execution = {"bundle": bundle} | spec.pop("execution", {})
+    return RemediationWorkflow(
+        metadata=meta(name), spec=RemediationWorkflowSpec.model_validate({"execution": execution, **spec})
     )

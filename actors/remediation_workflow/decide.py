@@ -53,7 +53,7 @@ def decide(seen: Observed, now: datetime, settings: CatalogSettings) -> Decision
     own = seen.workflow
     if own.metadata.deletion_timestamp is not None:
         return _leave(seen, now, settings)
-    if names.FINALIZER_REMEDIATION_WORKFLOW not in own.metadata.finalizers:
+    if own.status.phase is None or names.FINALIZER_REMEDIATION_WORKFLOW not in own.metadata.finalizers:
         return _protect(own, now)
     match seen.answer:
         case NotAsked() if _due(own.status, own.metadata.generation, now):
@@ -81,12 +81,14 @@ def _due(status: Status, generation: int, now: datetime) -> bool:
 
 def _protect(own: RemediationWorkflow, now: datetime) -> Decision[Status]:
     """Set the finalizer before the catalog is told anything, so that a deletion cannot overtake the registration."""
-    effect = _finalizers(own, (*own.metadata.finalizers, names.FINALIZER_REMEDIATION_WORKFLOW))
+    effects: tuple[Effect, ...] = ()
+    if names.FINALIZER_REMEDIATION_WORKFLOW not in own.metadata.finalizers:
+        effects = (_finalizers(own, (*own.metadata.finalizers, names.FINALIZER_REMEDIATION_WORKFLOW)),)
     if own.status.phase is not None:
-        return Decision("Protected", None, (effect,), wake_at=now)
+        return Decision("Protected", None, effects, wake_at=now)
     marks: Marks = {REGISTERED: (None, Reason.PENDING), READY: (None, Reason.PENDING)}
     message = f"Registering {own.spec.execution.bundle}"
-    return Decision("Accepted", _with(own, marks, message, now, phase=Phase.PENDING), (effect,), wake_at=now)
+    return Decision("Accepted", _with(own, marks, message, now, phase=Phase.PENDING), effects, wake_at=now)
 
 
 def _register(seen: Observed) -> Register:
@@ -111,8 +113,9 @@ def _claimed(others: tuple[RemediationWorkflow, ...]) -> frozenset[str]:
 
 
 def _ask(own: RemediationWorkflow, errand: Errand, now: datetime) -> Decision[Status]:
-    key = Key(own.namespace, own.name)
-    call = Call(PERFORMER, ticket(own), {"key": key, "errand": errand})
+    kind = f"{own.uid}/{type(errand).__name__}/{own.metadata.generation}"
+    payload = {"key": Key(own.namespace, own.name), "ticket": ticket(own), "errand": errand}
+    call = Call(PERFORMER, kind, payload)
     return Decision("Asking", effects=(call,), wake_at=now + PATIENCE)
 
 

@@ -118,18 +118,19 @@ class Desk:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
 
     async def ask(self, call: Call, /) -> None:
-        """Start an errand; a second call with its id does nothing, another id takes its place.
+        """Start an errand; a second call with its ticket does nothing, another ticket takes its place.
 
         The errand before it is waited for and never called back: Data Storage may be carrying it out, and a workflow must not
         be registered after it was withdrawn.
         """
         key: Key = call.payload["key"]
+        ticket: str = call.payload["ticket"]
         errand: Errand = call.payload["errand"]
-        if self._known.get(key, ("", None))[0] == call.id:
+        if self._known.get(key, ("", None))[0] == ticket:
             return
-        self._known[key] = (call.id, Asking())
-        task = asyncio.create_task(self._run(key, call.id, errand, self._tasks.get(key)))
-        task.add_done_callback(lambda done: self._ended(done, key, call.id))
+        self._known[key] = (ticket, Asking())
+        task = asyncio.create_task(self._run(key, ticket, errand, self._tasks.get(key)))
+        task.add_done_callback(lambda done: self._ended(done, key, ticket))
         self._tasks[key] = task
 
     def answer(self, key: Key, ticket: str) -> Answer:

@@ -33,7 +33,7 @@ class Register:
     expected: Mapping[str, Any] = field(default_factory=dict)
     suspend: bool = False
     overrule: bool = False
-    """``suspend`` was just taken away: enable the workflow whoever disabled it."""
+    """``suspend`` was just taken away: enable the workflow that it held, whoever disabled it."""
     known_id: str = ""
     known_name: str = ""
     """The workflow that this object declared until now."""
@@ -63,7 +63,8 @@ def declared(record: Workflow, errand: Register) -> WorkflowPatch | None:
         return None
     by, why = record.status_changed_by, record.status_changed_reason
     left_behind = by.startswith(DECLARER) and why in _LEFT_BEHIND
-    if errand.overrule or by == errand.source or left_behind:
+    overruled = errand.overrule and record.workflow_id == errand.known_id
+    if overruled or by == errand.source or left_behind:
         return WorkflowPatch(status=WorkflowStatus.ACTIVE, reason=DECLARED, source=errand.source)
     return None
 

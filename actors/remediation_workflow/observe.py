@@ -32,10 +32,14 @@ class Observed:
 
 
 def ticket(workflow: RemediationWorkflow) -> str:
-    """Name the errand that this state of the object calls for: another for each edit, each look, and for the deletion."""
+    """Name the errand that this state of the object calls for: another for each edit, each look, and for the deletion.
+
+    Writing an answer down always changes it, so that an answer is taken up once.
+    """
     going = "deleted" if workflow.metadata.deletion_timestamp is not None else str(workflow.metadata.generation)
-    turn = workflow.status.next_check_at
-    return f"{workflow.uid}/{going}/{clock.rfc3339(turn) if turn else 'first'}"
+    status = workflow.status
+    turn = clock.rfc3339(status.next_check_at) if status.next_check_at else "first"
+    return f"{workflow.uid}/{going}/{status.observed_generation}/{status.failures}/{turn}"
 
 
 class Reader:
