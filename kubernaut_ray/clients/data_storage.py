@@ -98,16 +98,21 @@ class DataStorage(ServiceClient):
         duration_seconds: float | None = None,
     ) -> None:
         """Record how an execution ended. With ``execution_id`` (the WorkflowExecution's UID) telling twice counts once."""
-        record = ExecutionRecord(
-            execution_id=execution_id,
-            workflow_id=workflow_id,
-            success=success,
-            target=target,
-            remediation_id=remediation_id,
-            finished_at=finished_at,
-            duration_seconds=duration_seconds,
+        await self.record(
+            ExecutionRecord(
+                execution_id=execution_id,
+                workflow_id=workflow_id,
+                success=success,
+                target=target,
+                remediation_id=remediation_id,
+                finished_at=finished_at,
+                duration_seconds=duration_seconds,
+            )
         )
-        await self._request("POST", "/api/v1/executions", body=record)
+
+    async def record(self, execution: ExecutionRecord) -> None:
+        """Record how an execution ended; see ``record_execution``."""
+        await self._request("POST", "/api/v1/executions", body=execution)
 
     async def put_session(
         self, session: InvestigationSession, *, expected_attempt: int | None = None
