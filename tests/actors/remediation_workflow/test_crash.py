@@ -82,10 +82,15 @@ class Story:
         pytest.param((), {"1.0.0": "active"}, 1, id="declared"),
         pytest.param(({"suspend": True}, {"suspend": False}), {"1.0.0": "active"}, 3, id="suspended and resumed"),
         pytest.param(
-            ({"execution": {"bundle": NEWER.container_image}},), {"1.0.0": "active", "2.0.0": "active"}, 2, id="a new version"
+            ({"execution": {"bundle": NEWER.container_image}},),
+            {"1.0.0": "active", "2.0.0": "active"},
+            2,
+            id="a new version",
         ),
         pytest.param(("delete",), {"1.0.0": "disabled"}, 2, id="deleted"),
-        pytest.param(({"execution": {"bundle": "r.example/none:1"}}, "delete"), {"1.0.0": "disabled"}, 3, id="broken, deleted"),
+        pytest.param(
+            ({"execution": {"bundle": "r.example/none:1"}}, "delete"), {"1.0.0": "disabled"}, 3, id="broken, deleted"
+        ),
     ],
 )
 async def test_a_crash_anywhere_changes_nothing(

@@ -154,7 +154,9 @@ async def test_what_another_object_declares_is_not_disabled(life: Life, shop: Sh
     assert (await shop.stands())[ONE].startswith("disabled")
 
 
-async def test_an_object_that_comes_to_name_another_workflow_lets_the_first_go(life: Life, shop: Shop, shelf: Shelf) -> None:
+async def test_an_object_that_comes_to_name_another_workflow_lets_the_first_go(
+    life: Life, shop: Shop, shelf: Shelf
+) -> None:
     """What nobody declares any more is not offered; what somebody declares is."""
     other = shelf.put(build.workflow("relax-pdb"))
     await life.apply()
@@ -178,7 +180,12 @@ async def test_a_refusal_lists_everything_and_takes_nothing_back(life: Life, sho
     own = await life.apply(bundle=shelf.put(other))
     assert own is not None
     assert (own.status.phase, ready(own)) == (Phase.REJECTED, ("False", "VersionConflict"))
-    for said in (other.container_digest, build.workflow().container_digest, "raise the version", f"{ONE} stays registered"):
+    for said in (
+        other.container_digest,
+        build.workflow().container_digest,
+        "raise the version",
+        f"{ONE} stays registered",
+    ):
         assert said in own.status.message
     assert conditions.is_true(own.status.conditions, "Stalled")
     assert own.status.container_digest == build.workflow().container_digest

@@ -83,9 +83,7 @@ class Shop:
         except errors.NotFound:
             return None
 
-    async def workflows(
-        self, *, limit: int = 100, offset: int = 0, status: str = "", name: str = ""
-    ) -> WorkflowPage:
+    async def workflows(self, *, limit: int = 100, offset: int = 0, status: str = "", name: str = "") -> WorkflowPage:
         self._check()
         page = await self.catalog.workflows(status=status, name=name, limit=limit, offset=offset)
         return WorkflowPage.model_validate_json(page)
@@ -151,7 +149,9 @@ class Life:
         try:
             found = await self.kube.get(REMEDIATION_WORKFLOW, name, NAMESPACE)
         except NotFound:
-            await self.kube.create(REMEDIATION_WORKFLOW, {"metadata": {"name": name}, "spec": wanted["spec"]}, NAMESPACE)
+            await self.kube.create(
+                REMEDIATION_WORKFLOW, {"metadata": {"name": name}, "spec": wanted["spec"]}, NAMESPACE
+            )
         else:
             await self.kube.replace(REMEDIATION_WORKFLOW, {**found, "spec": wanted["spec"]}, NAMESPACE)
         return await self.settle(name)

@@ -11,7 +11,7 @@ from actors.workflow_execution.decide import COUNTED, decide
 from actors.workflow_execution.observe import Observed
 from kubernaut_ray import clock, names
 from kubernaut_ray.conditions import is_true, with_condition
-from kubernaut_ray.control.decision import Audit, Create, Delete, Patch
+from kubernaut_ray.control.decision import Audit, Call, Create, Delete, Patch
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.settings import Settings
@@ -279,7 +279,7 @@ def test_deletion_takes_its_own_pipeline_run_along(mine):
 
 def test_a_finished_one_rests():
     """No timer, no effect."""
-    decision = decide(Observed(execution(Phase.COMPLETED, lock_released=True)), later(9999), SETTINGS)
+    decision = decide(Observed(counted(execution(Phase.COMPLETED, lock_released=True))), later(9999), SETTINGS)
     assert (decision.status, decision.effects, decision.wake_at) == (None, (), None)
 
 
@@ -301,6 +301,6 @@ def test_any_observation_has_a_legal_answer(phase, whose, condition, after, dele
     assert sum(isinstance(e, Create) for e in decision.effects) <= (
         run is None and phase is Phase.PENDING and not deleted
     )
-    assert all(isinstance(e, Create | Delete | Patch | Audit) for e in decision.effects)
+    assert all(isinstance(e, Create | Delete | Patch | Audit | Call) for e in decision.effects)
     if new.phase is Phase.FAILED and made.status.phase is not Phase.FAILED:
         assert new.failure_details is not None

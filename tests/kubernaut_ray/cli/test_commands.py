@@ -20,7 +20,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check"]
+    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow show", "workflow disable", "workflow enable", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check"]
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     """Each help text says what the command does."""
