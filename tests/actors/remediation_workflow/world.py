@@ -103,9 +103,9 @@ class Shop:
         """Status, who and why, by name and version."""
         page = WorkflowPage.model_validate_json(await self.catalog.workflows(status="", name="", limit=100, offset=0))
         return {
-            f"{w.workflow_name} {w.version}": " | ".join(
-                (w.status.value, w.status_changed_by, w.status_changed_reason)
-            ).rstrip(" |")
+            f"{w.workflow_name} {w.version}": f"{w.status} | {w.status_changed_by} | {w.status_changed_reason}".rstrip(
+                " |"
+            )
             for w in page.workflows
         }
 
