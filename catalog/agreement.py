@@ -102,7 +102,9 @@ def _declared(workflow: Workflow) -> dict[str, Any]:
             "engineConfig": engine_config,
             "serviceAccountName": workflow.service_account_name,
         },
-        "dependencies": dependencies.model_dump(by_alias=True) if dependencies else {"secrets": [], "configMaps": []},
+        "dependencies": dependencies.model_dump(mode="json", by_alias=True)
+        if dependencies
+        else {"secrets": [], "configMaps": []},
         "parameters": [_parameter(p) for p in workflow.parameters],
         "rollbackParameters": [_parameter(p) for p in document.rollback_parameters],
     }
