@@ -150,6 +150,11 @@ def _inline(resource: Any, folder: Path) -> None:
 def _read_script(path: Path) -> str:
     try:
         return path.read_text()
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(f.name for f in path.parent.iterdir() if f.suffix != ".yaml")) or "none"
+        raise InvalidInput(
+            f"{path.parent / PIPELINE_FILE} uses the script {path.name}, which is not in its folder; there: {there}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
             f"{path.parent / PIPELINE_FILE} uses the script {path.name}, which cannot be read: {error}"

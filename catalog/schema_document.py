@@ -38,7 +38,10 @@ ENVIRONMENTS = tuple(Environment)
 PRIORITIES = tuple(Priority)
 DETECTIONS = (*Detection, "gitOpsTool")
 
-_SEMVER = r"^v?(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
+KEBAB = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+PARAMETER = "^[A-Z][A-Z0-9_]*$"
+PASCAL = "^[A-Z][A-Za-z0-9]*$"
+SEMVER = r"^v?(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
 
 
 def _as_tuple(value: Any) -> Any:
@@ -94,8 +97,8 @@ def value_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
-Kebab = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=128)]
-SemVer = Annotated[str, Field(pattern=_SEMVER, max_length=64)]
+Kebab = Annotated[str, Field(pattern=KEBAB, max_length=128)]
+SemVer = Annotated[str, Field(pattern=SEMVER, max_length=64)]
 Text = Annotated[str, Field(max_length=4096)]
 ValueText = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 OneOrMore = Annotated[tuple[ValueText, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=50)]
@@ -127,7 +130,7 @@ class Description(Snake):
 
 
 class Parameter(Snake):
-    name: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$", max_length=63)]
+    name: Annotated[str, Field(pattern=PARAMETER, max_length=63)]
     type: ParameterType
     required: bool = False
     description: Text = ""
@@ -152,7 +155,7 @@ class FlatMetadata(Snake):
     version: SemVer
     name: Annotated[str, Field(max_length=253)] = ""
     description: Annotated[Description, BeforeValidator(_described)]
-    action_type: Annotated[str, Field(pattern="^[A-Z][A-Za-z0-9]*$", max_length=63)] | None = None
+    action_type: Annotated[str, Field(pattern=PASCAL, max_length=63)] | None = None
     owner: Annotated[str, Field(max_length=253)] = ""
     maintainers: tuple[Maintainer, ...] = ()
 
@@ -233,7 +236,7 @@ class EnvelopeSpec(Camel):
     version: SemVer
     title: Annotated[str, Field(max_length=253)] = ""
     description: CamelDescription
-    action_type: Annotated[str, Field(pattern="^[A-Z][A-Za-z0-9]*$", max_length=63)]
+    action_type: Annotated[str, Field(pattern=PASCAL, max_length=63)]
     owner: Annotated[str, Field(max_length=253)] = ""
     maintainers: tuple[Maintainer, ...] = ()
     labels: EnvelopeLabels
@@ -285,7 +288,7 @@ def load_mapping(text: str, what: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the document"
-        raise InvalidInput(f"{what} is not YAML: {where}: {error.problem}", reason=INVALID) from error
+        raise InvalidInput(f"{what} is not YAML: {where}: {_said(error)}", reason=INVALID) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InvalidInput(f"{what} is not YAML: {reason}", reason=INVALID) from error
@@ -297,6 +300,18 @@ def load_mapping(text: str, what: str) -> dict[str, Any]:
     if not all(isinstance(key, str) for key in document):
         raise InvalidInput(f"{what} has keys that are not text; write apiVersion, kind, metadata, …", reason=INVALID)
     return document
+
+
+def _said(error: yaml.MarkedYAMLError) -> str:
+    """Say a syntax error, and what to write where that is known."""
+    problem = str(error.problem)
+    if "alias" in str(error.context) or "anchor" in str(error.context):
+        return "a value that begins with * or & must be in quotes: '*'"
+    if "\\t" in problem:
+        return "a tab; indent with spaces"
+    if "mapping values are not allowed" in problem:
+        return "a colon inside a value; put the whole value in quotes"
+    return problem
 
 
 def action_type_of(workflow_name: str) -> str:

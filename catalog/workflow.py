@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
+from catalog import wording
 from catalog.parameters import validate_parameters, value_errors
 from catalog.schema_document import (
     ANY,
@@ -45,8 +45,6 @@ RESERVED = "TARGET_RESOURCE"
 """Passed to every pipeline by the execution itself."""
 _FLAT_TOP = "apiVersion: kubernaut.io/v1alpha1 with kind: WorkflowSchema"
 _ENVELOPE_TOP = "apiVersion: kubernaut.ai/v1alpha1 with kind: RemediationWorkflow"
-_UNION_BRANCH = re.compile(r"^(bool|str|constrained-str)$|[\[(]")
-"""Parts of pydantic's error locations that name a branch of a union, not a field."""
 _Problem = tuple[str, str]
 
 
@@ -76,7 +74,7 @@ def parse_schema(text: str, *, container_image: str = "", container_digest: str 
     try:
         document = model.model_validate(raw)
     except ValidationError as error:
-        problems = [_problem(e) for e in error.errors(include_url=False)] + problems
+        problems = [wording.problem(e) for e in error.errors(include_url=False)] + problems
     workflow = None
     if document is not None:
         workflow = _flat(document) if isinstance(document, FlatDocument) else _envelope(document)
@@ -92,31 +90,6 @@ def parse_schema(text: str, *, container_image: str = "", container_digest: str 
             "content_hash": hashlib.sha256(text.encode()).hexdigest(),
         }
     )
-
-
-def _problem(error: ErrorDetails) -> _Problem:
-    """Say one pydantic error as path and plain sentence."""
-    path = ""
-    for part in error["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not _UNION_BRANCH.search(part):
-            path += f".{part}" if path else part
-    got = error["input"]
-    shown = f", got {got!r}" if isinstance(got, str | int | float | bool) and len(str(got)) <= 80 else ""
-    match error["type"]:
-        case "missing":
-            return path, "required, and missing"
-        case "extra_forbidden":
-            return path, "no such field here; check its spelling and its place"
-        case "string_type":
-            return path, f"must be text{shown}; put it in quotes"
-        case "string_pattern_mismatch":
-            return path, f"must match {error['ctx']['pattern']}{shown}"
-        case "enum" | "literal_error":
-            return path, f"must be {error['ctx']['expected']}{shown}"
-        case _:
-            return path, f"{error['msg'][:1].lower()}{error['msg'][1:]}{shown}"
 
 
 def _cross_problems(body: Mapping[str, Any], prefix: str) -> Iterator[_Problem]:

@@ -19,7 +19,7 @@ from catalog.errors import Conflict
 from catalog.owner import Owner
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.timeline import Timeline
-from kubernaut_ray.errors import Retryable
+from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube.client import UserInfo
 from serve_apps.data_storage.app import MAX_BODY_BYTES, RULES, create_app
 from serve_apps.data_storage.deps import Deps
@@ -225,6 +225,20 @@ async def test_refusals_of_a_registration_are_told_apart(shop):
     assert problem(await shop.client.post("/api/v1/workflows", json=none), 400)["reason"] == "NotFound"
     dead = {"container_image": "127.0.0.1:1/workflows/none:1.0.0"}
     assert problem(await shop.client.post("/api/v1/workflows", json=dead), 503)["reason"] == "RegistryUnavailable"
+
+
+async def test_a_registry_that_refuses_us_is_not_our_failure(tmp_path):
+    """502 with the reason: credentials are wrong, which nobody needs the log for."""
+
+    class Closed:
+        def workflow(self, ref: str) -> tuple[Any, Any]:
+            raise Permanent(f"bundle {ref}: the registry wants other credentials", reason="RegistryDenied")
+
+    owner = Owner(tmp_path, embedder=Lexicon(), source=Closed(), now=lambda: build.NOW)
+    async with app_of(owner, Said()) as client:
+        answer = problem(await client.post("/api/v1/workflows", json={"container_image": "r.example/w:1"}), 502)
+    assert (answer["reason"], "other credentials" in answer["detail"]) == ("RegistryDenied", True)
+    await asyncio.to_thread(owner.close)
 
 
 @pytest.mark.parametrize(
