@@ -245,7 +245,8 @@ def _away(own: RemediationWorkflow, fault: Away, now: datetime, settings: Catalo
 def _still(own: RemediationWorkflow, standing: Workflow | None) -> str:
     if not own.status.workflow_id:
         return ""
-    word = "registered" if standing is None or standing.status is WorkflowStatus.ACTIVE else "registered and disabled"
+    disabled = bool(own.status.suspended) if standing is None else standing.status is not WorkflowStatus.ACTIVE
+    word = "registered and disabled" if disabled else "registered"
     return f". {own.status.workflow_name} {own.status.version} stays {word}"
 
 

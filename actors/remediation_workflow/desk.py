@@ -7,6 +7,7 @@ All errands are idempotent: after a crash they are simply run again. Nothing her
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol, assert_never
@@ -39,6 +40,8 @@ _FAULTS = {
     "RegistryDenied": Reason.REGISTRY_DENIED,
     "RegistryRefused": Reason.REGISTRY_DENIED,
 }
+
+_REQUEST = re.compile(r"^Data Storage: [A-Z]+ \S+: \d{3} ")
 
 _log = structlog.get_logger(__name__)
 
@@ -200,13 +203,18 @@ async def run(catalog: Catalog, errand: Errand) -> Answer:
                 assert_never(errand)
     except Retryable as error:
         reason = _FAULTS.get(error.reason, Reason.DATA_STORAGE_UNAVAILABLE)
-        return Away(reason, str(error), error.after, standing)
+        return Away(reason, _plain(error), error.after, standing)
     except Conflict as error:
-        return Refused(Reason.VERSION_CONFLICT, str(error), standing=standing)
+        return Refused(Reason.VERSION_CONFLICT, _plain(error), standing=standing)
     except InvalidInput as error:
-        return Refused(_REFUSALS.get(error.reason, Reason.REFUSED), str(error), error.problems, standing)
+        return Refused(_REFUSALS.get(error.reason, Reason.REFUSED), _plain(error), error.problems, standing)
     except Permanent as error:
-        return Refused(Reason.REFUSED, str(error), standing=standing)
+        return Refused(Reason.REFUSED, _plain(error), standing=standing)
+
+
+def _plain(error: Exception) -> str:
+    """Return what went wrong without the request that told us: the status of an object is read by people."""
+    return _REQUEST.sub("", str(error))
 
 
 async def _register(catalog: Catalog, errand: Register) -> Workflow:

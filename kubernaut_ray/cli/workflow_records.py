@@ -186,16 +186,16 @@ def listing(workflows: Sequence[Workflow]) -> RenderableType:
     if not workflows:
         return Text("The catalog is empty. Register a folder with: kubernaut-ray workflow register FOLDER", style="dim")
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in ("Name", "Version", "Action", "Status"):
-        table.add_column(column, overflow="fold")
-    for column in ("Runs", "Success", "Average", "Last run"):
-        table.add_column(column, justify="right")
+    for column in ("Name", "Version", "Status"):
+        table.add_column(column, no_wrap=True)
+    for column in ("Runs", "Success", "Average"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("What", overflow="fold")
     for one in workflows:
         table.add_row(
-            one.workflow_name, f"{one.version}{' *' if one.is_latest_version else ''}", one.action_type,
+            one.workflow_name, f"{one.version}{' *' if one.is_latest_version else ''}",
             Text(one.status, style=COLOUR.get(one.status, "dim")), str(one.total_executions or "-"), _rate(one),
-            _average(one), _instant(one.last_execution_at), one.description.what,
+            _average(one), one.description.what,
         )  # fmt: skip
     table.caption = "* latest version: the only one that is offered"
     return table

@@ -244,6 +244,9 @@ async def test_suspending_does_not_wait_for_the_registry(life: Life, shop: Shop,
     assert own is not None
     assert (own.status.phase, ready(own)) == (Phase.REJECTED, ("False", "BundleNotFound"))
     assert f"{ONE} stays registered and disabled" in own.status.message
+    own = await life.apply(bundle="r.example/none:1")
+    assert own is not None
+    assert f"{ONE} stays registered and disabled" in own.status.message
     assert await shop.stands() == {ONE: f"disabled | {MINE} | spec.suspend is set"}
 
 

@@ -181,6 +181,7 @@ async def test_what_differs_from_the_bundle_is_listed(system: System) -> None:
     }
     await asyncio.to_thread(system.apply, spec)
     found = await system.until("Rejected")
+    assert found["status"]["message"].startswith("the declaration differs from the schema of bundles.kubernaut.local/")
     problems = {p["path"]: p["message"] for p in found["status"]["problems"]}
     assert set(problems) == {"spec.execution.engine", "spec.version", "spec.labels.severity", "spec.description.what"}
     assert problems["spec.version"] == 'is "1.0.1" here, "1.0.0" in the bundle\'s schema'
