@@ -199,6 +199,7 @@ def _refused(own: RemediationWorkflow, refusal: Refused, now: datetime, settings
         f"{refusal.message}{_still(own, refusal.standing)}",
         now,
         phase=Phase.REJECTED,
+        suspended=_carried_out(own, refusal.standing),
         problems=tuple(
             RegistrationProblem(path=path[:512], message=message[:2048])
             for path, message in refusal.problems[:MAX_PROBLEMS]
@@ -238,8 +239,14 @@ def _away(own: RemediationWorkflow, fault: Away, now: datetime, settings: Catalo
     failures = status.failures + 1
     due = now + timedelta(seconds=max(_backoff(own, failures, settings), fault.after or 0.0))
     message = f"{fault.message}; asking again at {due:%H:%M:%S} UTC{_still(own, fault.standing)}"
-    changed = _with(own, marks, message, now, phase=phase, failures=failures, next_check_at=due)
+    suspended = _carried_out(own, fault.standing)
+    changed = _with(own, marks, message, now, phase=phase, suspended=suspended, failures=failures, next_check_at=due)
     return Decision(str(fault.reason), changed, wake_at=due)
+
+
+def _carried_out(own: RemediationWorkflow, standing: Workflow | None) -> bool | None:
+    """What ``suspended`` becomes without a registration: an errand touches the standing record only to suspend it."""
+    return own.status.suspended if standing is None else True
 
 
 def _still(own: RemediationWorkflow, standing: Workflow | None) -> str:
