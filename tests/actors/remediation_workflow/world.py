@@ -26,6 +26,7 @@ from kubernaut_ray.kube.resources import REMEDIATION_WORKFLOW
 from kubernaut_ray.settings import Settings
 from tests import build
 from tests.memory_kube import MemoryKube
+from tests.trail import fits
 
 NAMESPACE = names.SYSTEM_NAMESPACE
 SETTINGS = Settings()
@@ -121,7 +122,7 @@ class Sink:
         self.events: dict[str, AuditEvent] = {}
 
     async def record(self, event: AuditEvent) -> None:
-        self.events.setdefault(event.event_id, event)
+        self.events.setdefault(event.event_id, fits(event))
 
     @property
     def told(self) -> list[str]:
