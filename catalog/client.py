@@ -220,7 +220,8 @@ def _error(body: dict[str, Any]) -> KubernautError:
     message = str(body["message"])
     match body["kind"]:
         case "InvalidInput":
-            return InvalidInput(message, problems=tuple((str(p), str(w)) for p, w in body.get("problems", ())))
+            problems = tuple((str(p), str(w)) for p, w in body.get("problems", ()))
+            return InvalidInput(message, problems=problems, reason=str(body.get("reason", "InvalidInput")))
         case "NotFound":
             return NotFound(message)
         case "Conflict":
@@ -230,4 +231,4 @@ def _error(body: dict[str, Any]) -> KubernautError:
         case "Permanent":
             return Permanent(message, reason=str(body.get("reason", "Failed")))
         case _:
-            return Retryable(message, after=body.get("after"))
+            return Retryable(message, after=body.get("after"), reason=str(body.get("reason", "")))

@@ -22,7 +22,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from catalog import audit, etags, executions, records, searches, sessions, snapshot
+from catalog import agreement, audit, etags, executions, records, searches, sessions, snapshot
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound, PreconditionFailed
 from catalog.events import AuditQuery
@@ -164,6 +164,8 @@ class Owner:
             request = RegisterWorkflow.model_validate_json(payload)
             pinned = f"@{request.container_digest}" if request.container_digest else ""
             workflow, _ = self._source.workflow(f"{request.container_image}{pinned}")
+            agreement.check(request.expected, workflow)
+            workflow = workflow.model_copy(update={"source": request.source or request.registered_by})
             self._write(lambda c: _registration(records.register(c, workflow, self._now())), answer)
         except Exception as error:  # noqa: BLE001 - a pool thread has no caller but this answer
             self._refuse(answer, error)
@@ -241,11 +243,16 @@ class Owner:
         body: dict[str, Any] = {"kind": "Retryable", "message": "the catalog owner failed; its log has the cause"}
         match error:
             case InvalidInput():
-                body = {"kind": "InvalidInput", "message": str(error), "problems": error.problems}
+                body = {
+                    "kind": "InvalidInput",
+                    "message": str(error),
+                    "problems": error.problems,
+                    "reason": error.reason,
+                }
             case NotFound() | Conflict() | PreconditionFailed():
                 body = {"kind": type(error).__name__, "message": str(error)}
             case Retryable():
-                body = {"kind": "Retryable", "message": str(error), "after": error.after}
+                body = {"kind": "Retryable", "message": str(error), "after": error.after, "reason": error.reason}
             case Permanent():
                 body = {"kind": "Permanent", "message": str(error), "reason": error.reason}
             case ValidationError():

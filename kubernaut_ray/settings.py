@@ -224,6 +224,10 @@ class CatalogSettings(Group):
     audit_retention_days: Annotated[int, Field(ge=31)] = 2555
     """Archived events are deleted after this: 7 years. A legal hold keeps them."""
     search_replicas: Annotated[int, Field(ge=1)] = 1
+    registration_interval: Annotated[float, Field(gt=0)] = 300
+    """How often a RemediationWorkflow is compared with the catalog again."""
+    registration_retry_base: Seconds = 2
+    registration_retry_max: Seconds = 120
     embedder: Literal["lexicon", "model", "endpoint"] = "lexicon"
     """``lexicon`` works offline and needs nothing; ``model`` runs a sentence-embedding model here (extra ``embeddings``);
     ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
