@@ -151,8 +151,8 @@ async def test_seal_now(officer: DataStorage, owner: TrailOwner) -> None:
     assert await officer.seal_audit() is None
 
 
-async def test_holds(officer: DataStorage, owner: TrailOwner, said: Said, url: str) -> None:
-    """Placed and released by who the token says; both are told to the trail, in the incident's own chain."""
+async def test_holds(officer: DataStorage, owner: TrailOwner, url: str) -> None:
+    """Placed and released by who the token says."""
     name = "rr/1 ä"
     placed = await officer.place_hold(name, "case 7")
     assert (placed.placed_by, placed.placed_at, placed.reason) == ("officer", build.NOW, "case 7")
@@ -164,10 +164,8 @@ async def test_holds(officer: DataStorage, owner: TrailOwner, said: Said, url: s
     assert [{"correlation_id": name, "by": "officer", "reason": "closed"}] == owner.released
     with pytest.raises(NotFound, match="no hold"):
         await officer.release_hold(name)
-    assert [
-        ("datastorage.hold.placed", name, "officer", {"reason": "case 7"}),
-        ("datastorage.hold.released", name, "officer", {"reason": "closed"}),
-    ] == [(e.event_type, e.correlation_id, e.actor_id, e.event_data) for e in said.events]
+    with pytest.raises(InvalidInput, match="1 to 255"):
+        await officer.place_hold("x" * 256, "case 7")
 
 
 @pytest.mark.parametrize(
@@ -180,15 +178,11 @@ async def test_no_hold(url: str, body: dict[str, str], owner: TrailOwner) -> Non
     assert owner.held == {}
 
 
-async def test_archive(officer: DataStorage, said: Said, owner: TrailOwner) -> None:
-    """What was rolled off and what was deleted, each a fact in the trail."""
+async def test_archive(officer: DataStorage, owner: TrailOwner) -> None:
+    """What was rolled off and what was deleted."""
     owner.trail.retire(1, 2)
     done = await officer.archive_audit("2026-02")
     assert ([a.name for a in done.archived], [r.archive for r in done.retired]) == (["audit-2026-02"], ["audit-1"])
-    assert [(event.event_type, event.correlation_id) for event in said.events] == [
-        ("datastorage.audit.archived", "audit-2026-02"),
-        ("datastorage.audit.retired", "audit-1"),
-    ]
     assert (await officer.archive_audit()).archived == ()
     with pytest.raises(InvalidInput):
         await officer.archive_audit("2026-13")
