@@ -74,6 +74,10 @@ class Index:
             [r.status is WorkflowStatus.ACTIVE and r.is_latest_version for r in self.records], dtype=np.bool_
         )
 
+    @property
+    def dimension(self) -> int:
+        return int(self._vectors.shape[1])
+
     def __len__(self) -> int:
         return len(self.records)
 

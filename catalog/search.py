@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from kubernaut_ray.contracts.catalog import (
     SearchResponse,
     Workflow,
 )
+from kubernaut_ray.errors import KubernautError
 
 SEMANTIC, LEXICAL, LABELS, DETECTED, CUSTOM = 0.40, 0.40, 0.10, 0.05, 0.05
 PENALTY = 0.10
@@ -63,11 +65,12 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
     started = time.perf_counter()
     filters = request.filters
     mask = index.admitted(filters, include_disabled=request.include_disabled)
-    query = embedder.embed([request.query])[0]
+    query, degraded = _understood(index, embedder, request.query)
     lexical = index.lexical.scores(terms(request.query))
     pool = max(POOL, 2 * request.top_k)
     candidates = np.union1d(index.nearest(query, mask, pool), _best(lexical, mask, pool))
-    ranked = _ordered(index, filters, query, lexical, candidates)
+    order = partial(_ordered, index, filters, query, lexical, words_only=bool(degraded))
+    ranked = order(candidates)
     hits = [
         SearchHit(rank=rank, score=score, score_breakdown=parts, workflow=index.records[position])
         for rank, (score, position, parts) in enumerate(ranked, start=1)
@@ -75,18 +78,25 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
     ][: request.top_k]
     explanation = None
     if request.explain_workflow:
-        explanation = explain.workflow(
-            index, request, ranked, lambda position: _ordered(index, filters, query, lexical, np.array([position]))[0]
-        )
+        explanation = explain.workflow(index, request, ranked, lambda position: order(np.array([position]))[0])
     return SearchResponse(
         hits=tuple(hits),
         total_matched=int(mask.sum()),
         snapshot_version=version,
         embedder=embedder.fingerprint,
+        degraded=degraded,
         took_ms=round((time.perf_counter() - started) * 1000, 3),
         excluded=tuple(_exclusions(index, request, mask, hits)) if request.explain else (),
         explanation=explanation,
     )
+
+
+def _understood(index: Index, embedder: Embedder, query: str) -> tuple[Floats, str]:
+    """Return the query's vector; or zeros and why, when it cannot be embedded now: an incident does not wait for a model."""
+    try:
+        return embedder.embed([query])[0], ""
+    except KubernautError as error:
+        return np.zeros(index.dimension, dtype=np.float32), f"ordered by words and labels only: {error}"
 
 
 def _best(scores: Floats, mask: Mask, count: int) -> npt.NDArray[np.int64]:
@@ -97,12 +107,19 @@ def _best(scores: Floats, mask: Mask, count: int) -> npt.NDArray[np.int64]:
 
 
 def _ordered(
-    index: Index, filters: SearchFilters, query: Floats, lexical: Floats, positions: npt.NDArray[np.int64]
+    index: Index,
+    filters: SearchFilters,
+    query: Floats,
+    lexical: Floats,
+    positions: npt.NDArray[np.int64],
+    *,
+    words_only: bool,
 ) -> list[tuple[float, int, ScoreBreakdown]]:
     """Score candidates; best first. Records are sorted by id, so a position is the tiebreak."""
     parts = (
         SEMANTIC * index.similarity(query, positions),
-        LEXICAL * lexical[positions],
+        # Words have the weight of both then, so that scores and a min_score mean what they meant.
+        (SEMANTIC + LEXICAL if words_only else LEXICAL) * lexical[positions],
         LABELS * index.label_strength(filters)[positions],
         DETECTED * index.detected_strength(filters)[positions],
         CUSTOM * index.custom_strength(filters)[positions],

@@ -18,7 +18,7 @@ from catalog.index import Index
 from catalog.lexical import Lexical
 from catalog.search import document_terms, search
 from kubernaut_ray.contracts.catalog import SearchRequest, SearchResponse, Workflow
-from kubernaut_ray.errors import Permanent
+from kubernaut_ray.errors import Permanent, Retryable
 
 MAGIC = b"KRSNAP01"
 ALIGNMENT = 64
@@ -73,17 +73,18 @@ def _record(workflow: Workflow) -> bytes:
 
 
 def load(data: bytes, embedder: Embedder) -> Snapshot:
-    """Read a snapshot. Raises ``Permanent`` for bytes that are none, or that another embedder made."""
+    """Read a snapshot. Raises ``Permanent`` for bytes that are none, ``Retryable`` for what another embedder made."""
     if not data.startswith(MAGIC):
         raise Permanent("these bytes are no catalog snapshot of this release", reason="NotASnapshot")
     length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "big")
     start = len(MAGIC) + 8 + length
     header = orjson.loads(data[len(MAGIC) + 8 : start])
     if header["embedder"] != embedder.fingerprint:
-        raise Permanent(
+        # Passing while a new setting reaches one process after the other.
+        raise Retryable(
             f"the snapshot was made with embedder {header['embedder']}, this replica has {embedder.fingerprint}; "
-            "give owner and replicas the same settings",
-            reason="EmbedderMismatch",
+            "if this stays so, give owner and replicas the same settings and the same model",
+            after=5.0,
         )
     base = start + -start % ALIGNMENT
     places = header["places"]

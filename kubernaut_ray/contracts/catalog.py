@@ -198,6 +198,8 @@ class SearchResponse(Contract):
     """How many passed the label filter."""
     snapshot_version: int
     embedder: str = ""
+    degraded: str = ""
+    """Why meaning could not be compared, when the order is by words and labels only. Empty: nothing is missing."""
     took_ms: float = 0.0
     excluded: tuple[SearchExclusion, ...] = ()
     explanation: WorkflowExplanation | None = None
