@@ -153,17 +153,33 @@ class Store:
         return Retryable("the catalog's database failed; the log of the catalog owner has the cause", after=1.0)
 
 
-def _open(file: Path) -> Connection:
+def open_read_only(file: Path) -> Connection:
+    """Open the file of a system that does not run, to look at it. Nothing in it changes, so it is not migrated either.
+
+    Raises ``Permanent``: it is in use, it cannot be read, or another release wrote it.
+    """
+    connection = _connect(file, read_only=True)
     try:
-        connection = duckdb.connect(str(file), config={"memory_limit": MEMORY_LIMIT, "threads": "2"})
-    except duckdb.IOException as error:
-        if "lock" in str(error).lower():
-            raise Permanent(
-                f"{file} is open in another process; only one catalog owner may open it. Ask Data Storage over HTTP, "
-                "or stop the system that runs on this data directory",
-                reason="StoreInUse",
-            ) from None
-        raise Permanent(f"{file} cannot be opened: {error}", reason="StoreUnreadable") from None
+        current = _schema(connection)
+    except duckdb.Error as error:
+        connection.close()
+        raise Permanent(f"{file} is no catalog: {error}", reason="StoreUnreadable") from None
+    if current != len(MIGRATIONS):
+        connection.close()
+        raise Permanent(
+            f"{file} has schema {current}, this release reads {len(MIGRATIONS)}: "
+            + (
+                "start the system on it once, which brings it up to date"
+                if current < len(MIGRATIONS)
+                else "use a newer release"
+            ),
+            reason="StoreOfAnotherRelease",
+        )
+    return connection
+
+
+def _open(file: Path) -> Connection:
+    connection = _connect(file, read_only=False)
     try:
         _migrate(connection, file)
     except BaseException:
@@ -172,12 +188,29 @@ def _open(file: Path) -> Connection:
     return connection
 
 
+def _connect(file: Path, *, read_only: bool) -> Connection:
+    try:
+        return duckdb.connect(str(file), read_only=read_only, config={"memory_limit": MEMORY_LIMIT, "threads": "2"})
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise Permanent(
+                f"{file} is open in another process; only one catalog owner may open it. Ask Data Storage over HTTP, "
+                "or stop the system that runs on this data directory",
+                reason="StoreInUse",
+            ) from None
+        raise Permanent(f"{file} cannot be opened: {error}", reason="StoreUnreadable") from None
+
+
+def _schema(connection: Connection) -> int:
+    row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
+    return int(row[0]) if row else 0
+
+
 def _migrate(connection: Connection, file: Path) -> None:
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR, applied_us BIGINT)"
     )
-    row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
-    current = int(row[0]) if row else 0
+    current = _schema(connection)
     if current > len(MIGRATIONS):
         raise Permanent(
             f"{file} was written by a newer release (schema {current}, this one knows {len(MIGRATIONS)}); "

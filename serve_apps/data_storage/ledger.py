@@ -12,7 +12,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 
 from catalog.errors import NotFound
 from catalog.ledger.bundle import Header, line
@@ -25,6 +25,7 @@ from kubernaut_ray.contracts.ledger import (
     Holds,
     LedgerState,
     LegalHold,
+    Released,
     SealResult,
 )
 from kubernaut_ray.errors import InvalidInput
@@ -41,7 +42,9 @@ MAX_LEAVES_PAGE = 20
 Correlation = Annotated[str, Query(max_length=255)]
 
 
-@router.get("/export", response_class=StreamingResponse, responses={200: {"content": {LINES: {}}}})
+@router.get(
+    "/export", response_class=StreamingResponse, responses={200: {"content": {LINES: {"schema": {"type": "string"}}}}}
+)
 async def export_bundle(
     deps: Given,
     correlation_id: Correlation = "",
@@ -115,15 +118,15 @@ async def place(correlation_id: str, asked: HoldRequest, request: Request, deps:
     return await deps.catalog.hold_audit(asked_for)
 
 
-@router.delete("/holds/{correlation_id:path}", status_code=204)
+@router.delete("/holds/{correlation_id:path}")
 async def release(
     correlation_id: str, request: Request, deps: Given, reason: Annotated[str, Query(max_length=1024)] = ""
-) -> Response:
+) -> Released:
     """Let an incident's events go when their retention ends. 404 when there is no hold."""
     by = user_of(request).username
     if not await deps.catalog.release_audit(correlation_id, by, reason):
         raise NotFound(f"there is no hold on {correlation_id!r}")
-    return Response(status_code=204)
+    return Released(released=True)
 
 
 @router.post("/archive")

@@ -119,7 +119,7 @@ async def test_verify_a_running_system(terminal: Terminal) -> None:
         "Sound",
     ):
         assert words in told
-    assert "correlation rr-1: 10 records" in await terminal("verify", "--correlation", "rr-1")
+    assert "the chain of rr-1 (10 records)" in await terminal("verify", "--correlation", "rr-1")
     report = await terminal.json("verify")
     assert (
         report["sound"], report["checked"]["records"], report["checked"]["unsealed"], report["findings"]
@@ -145,6 +145,21 @@ async def test_tampering_is_named(terminal: Terminal, scope: tuple[str, ...], de
     assert (found["correlation_id"], found["position"]) == ("rr-1", 2)
     event_id = orjson.loads(bytes(victim.event))["event_id"]
     assert deed == "removed" or event_id == found["event_id"]
+
+
+async def test_the_end_of_a_chain_is_missed(terminal: Terminal) -> None:
+    """One correlation is verified within the whole: its last record is missing, though nothing hangs on it."""
+    del terminal.owner.trail.records[28]
+    report = await terminal.json("verify", "--correlation", "rr-1", code=Exit.FAILED)
+    assert [(found["kind"], found["sequence"]) for found in report["findings"]] == [("removed", 29)]
+
+
+async def test_what_is_wrong_elsewhere_is_mentioned(terminal: Terminal) -> None:
+    """Another incident's tampered event is no finding about this one, and not kept quiet."""
+    records = terminal.owner.trail.records
+    records[4] = edited(records[4], event_outcome="failure")
+    assert "1 finding(s) are about other correlations" in await terminal("verify", "--correlation", "rr-2")
+    assert "no event of nobody" in await terminal("verify", "--correlation", "nobody", code=Exit.NOT_FOUND)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "parquet"])
