@@ -25,11 +25,11 @@ from pydantic import ValidationError
 from catalog import agreement, audit, etags, executions, records, searches, sessions, snapshot
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound, PreconditionFailed
-from catalog.events import AuditQuery
+from catalog.events import AuditQuery, Columns, unpack
 from catalog.keeper import Keeper
 from catalog.policy import TrailPolicy
 from catalog.search import document_text
-from catalog.store import Connection, Store
+from catalog.store import MEMORY_LIMIT, Connection, Store
 from kubernaut_ray.clock import Clock, parse_rfc3339
 from kubernaut_ray.contracts.audit import AuditBatchResult, Pagination
 from kubernaut_ray.contracts.base import Contract
@@ -64,8 +64,9 @@ class Owner:
         source: WorkflowSource,
         now: Clock,
         policy: TrailPolicy = TrailPolicy(),  # noqa: B008 - frozen
+        memory_limit: str = MEMORY_LIMIT,
     ) -> None:
-        self._store = Store(directory / FILE)
+        self._store = Store(directory / FILE, memory_limit=memory_limit)
         self._embedder, self._source, self._now = embedder, source, now
         try:
             self._keeper = Keeper(self._store, directory, policy, now)
@@ -90,7 +91,6 @@ class Owner:
         }
         self._writes: Mapping[str, Callable[[Any], Answer]] = {
             "patch": self._patch,
-            "audit_append": self._audit_append,
             "session_put": self._session_put,
             "execution_record": self._execution_record,
             **self._keeper.writes,
@@ -113,6 +113,8 @@ class Owner:
                 self._pool.submit(self._run, self._slow[method], payload, answer)
             elif method in self._reads:
                 self._pool.submit(self._read, self._reads[method], payload, answer)
+            elif method == "audit_append":
+                self._write(self._audit_append(unpack(payload)), answer)
             elif method in self._writes:
                 self._write(self._writes[method](orjson.loads(payload)), answer)
             else:
@@ -181,11 +183,11 @@ class Owner:
 
         return patch
 
-    def _audit_append(self, payload: Any) -> Answer:
-        count = len(payload["event_id"])
+    def _audit_append(self, events: Columns) -> Answer:
+        count = len(events["event_id"])
 
         def append(connection: Connection) -> bytes:
-            stored = self._keeper.append(connection, payload)
+            stored = self._keeper.append(connection, events)
             return _json(AuditBatchResult(stored=stored, duplicates=count - stored))
 
         return append
