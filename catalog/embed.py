@@ -12,7 +12,9 @@ import math
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Protocol
 
 import httpx
@@ -79,10 +81,11 @@ class Lexicon:
         trigrams = row[self.WORDS : self.WORDS + self.TRIGRAMS]
         concepts = row[self.WORDS + self.TRIGRAMS :]
         counts = Counter(terms(text))
-        _hashed(words, counts.items())
-        _hashed(trigrams, Counter(g for term in counts for g in _trigrams(term)).items())
+        _hashed(words, counts)
+        _hashed(trigrams, Counter(chain.from_iterable(map(_trigrams, counts))))
         lowered = text.lower()
-        for index, concept in enumerate(thesaurus.CONCEPTS):
+        for index in thesaurus.spoken_of(lowered):
+            concept = thesaurus.CONCEPTS[index]
             said = sum(1 for m in concept.pattern.finditer(lowered) if not _denied(lowered, m.start()))
             if said:
                 concepts[index] = concept.weight * (1 + math.log(said))
@@ -184,16 +187,31 @@ def normalised(rows: Vectors) -> Vectors:
     return scaled
 
 
-def _hashed(block: Vectors, features: Iterable[tuple[str, int]]) -> None:
+def _hashed(block: Vectors, features: Mapping[str, int]) -> None:
     """Add features with a sign from the same hash, so that collisions cancel on average."""
-    for feature, count in features:
-        digest = zlib.crc32(feature.encode())
-        block[digest % len(block)] += (1 + math.log(count)) * (1.0 if digest & 0x80000000 else -1.0)
+    if not features:
+        return
+    digests = list(map(_digest, features))
+    signed = [_DAMPED[n] if n < len(_DAMPED) else 1 + math.log(n) for n in features.values()]
+    values = [-v if d < 0 else v for v, d in zip(signed, digests, strict=True)]
+    places = np.abs(np.asarray(digests, dtype=np.int64)) % len(block)
+    np.add.at(block, places, np.asarray(values, dtype=np.float32))
 
 
-def _trigrams(term: str) -> Iterable[str]:
+_DAMPED = (0.0, *(1 + math.log(n) for n in range(1, 64)))
+
+
+@lru_cache(maxsize=65_536)
+def _digest(feature: str) -> int:
+    """Return the feature's hash, negative where its sign is; vocabulary repeats, so it is remembered."""
+    digest = zlib.crc32(feature.encode())
+    return digest if digest & 0x80000000 else -digest
+
+
+@lru_cache(maxsize=16_384)
+def _trigrams(term: str) -> tuple[str, ...]:
     padded = f"^{term}$"
-    return (padded[i : i + 3] for i in range(len(padded) - 2))
+    return tuple(padded[i : i + 3] for i in range(len(padded) - 2))
 
 
 def _denied(text: str, start: int) -> bool:
