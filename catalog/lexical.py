@@ -1,4 +1,4 @@
-"""BM25 over fielded workflow texts, as three flat arrays: immutable, quick to load, scored one posting list a term.
+"""BM25 over fielded workflow texts, as flat arrays: immutable, quick to load, scored one posting list a term.
 
 A document is a bag of weighted term counts (the action and the summary count double). Scores are given as the share of
 what a document holding every known query term often would get, so that they mean the same for short and long queries.
@@ -37,23 +37,46 @@ class Lexical:
 
     @classmethod
     def build(cls, bags: Sequence[Mapping[str, float]]) -> Lexical:
-        lengths = [sum(bag.values()) for bag in bags]
-        mean = sum(lengths) / len(bags) if bags else 1.0
-        postings: dict[str, list[tuple[int, float]]] = {}
-        for number, (bag, length) in enumerate(zip(bags, lengths, strict=True)):
-            damp = K1 * (1 - B + B * length / (mean or 1.0))
-            for term, count in bag.items():
-                postings.setdefault(term, []).append((number, count * (K1 + 1) / (count + damp)))
-        order = sorted(postings)
-        idf = [math.log(1 + (len(bags) - len(postings[t]) + 0.5) / (len(postings[t]) + 0.5)) for t in order]
-        pairs = [(n, w * i) for t, i in zip(order, idf, strict=True) for n, w in postings[t]]
+        known = {term: number for number, term in enumerate(sorted(set(chain.from_iterable(bags))))}
+        return cls.of(
+            known,
+            sizes=np.fromiter((len(bag) for bag in bags), dtype=np.int64, count=len(bags)),
+            terms=np.fromiter((known[t] for t in chain.from_iterable(bags)), dtype=np.int32),
+            counts=np.fromiter(chain.from_iterable(bag.values() for bag in bags), dtype=np.float32),
+        )
+
+    @classmethod
+    def of(
+        cls, vocabulary: Mapping[str, int], *, sizes: npt.NDArray[np.int64], terms: Ints, counts: Floats
+    ) -> Lexical:
+        """Build from bags laid end to end: document ``d`` has ``sizes[d]`` terms, by their numbers in ``vocabulary``.
+
+        Numbers may be in any order and may be unused; the result's are those of the used terms in alphabetical order.
+        """
+        used = np.bincount(terms, minlength=len(vocabulary))
+        order = sorted(term for term, number in vocabulary.items() if used[number])
+        numbers = np.zeros(len(vocabulary), dtype=np.int32)
+        old = np.asarray([vocabulary[term] for term in order], dtype=np.int64)
+        numbers[old] = np.arange(len(order), dtype=np.int32)
+        frequencies = used[old]
+
+        size = len(sizes)
+        documents = np.repeat(np.arange(size, dtype=np.int32), sizes)
+        doubles = counts.astype(np.float64)
+        lengths = np.bincount(documents, weights=doubles, minlength=size)
+        mean = float(lengths.sum()) / size if size else 1.0
+        damp = K1 * (1 - B + B * lengths / (mean or 1.0))
+        idf = np.asarray([math.log(1 + (size - n + 0.5) / (n + 0.5)) for n in frequencies.tolist()], dtype=np.float64)
+        renumbered = numbers[terms]
+        weights = (doubles * (K1 + 1) / (doubles + damp[documents]) * idf[renumbered]).astype(np.float32)
+        by_term = _stable_order(renumbered)
         return cls(
             vocabulary={term: number for number, term in enumerate(order)},
-            starts=np.cumsum([0, *(len(postings[t]) for t in order)], dtype=np.int32),
-            documents=np.asarray([n for n, _ in pairs], dtype=np.int32),
-            weights=np.asarray([w for _, w in pairs], dtype=np.float32),
-            idf=np.asarray(idf, dtype=np.float32),
-            size=len(bags),
+            starts=np.concatenate(([0], np.cumsum(frequencies))).astype(np.int32),
+            documents=documents[by_term],
+            weights=weights[by_term],
+            idf=idf.astype(np.float32),
+            size=size,
         )
 
     def scores(self, query: Sequence[str]) -> Floats:
@@ -66,9 +89,24 @@ class Lexical:
                 continue
             weight = min(MAX_QUERY_WEIGHT, math.sqrt(count))
             start, end = self.starts[number], self.starts[number + 1]
-            total[self.documents[start:end]] += np.float32(weight) * self.weights[start:end]
+            # No document is twice in a list; ``add.at`` is only the quicker way to say so.
+            np.add.at(total, self.documents[start:end], np.float32(weight) * self.weights[start:end])
             best += weight * float(self.idf[number]) * (K1 + 1)
         return total / np.float32(best) if best else total
+
+
+def best(scores: Floats, mask: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.int64]:
+    """Return the positions of the ``count`` best scores above 0 under the mask, rising; the first of equals."""
+    masked = scores * mask
+    if len(masked) <= count:
+        return np.flatnonzero(masked > 0)
+    edge = np.partition(masked, len(masked) - count)[len(masked) - count]
+    if edge <= 0:
+        return np.flatnonzero(masked > 0)
+    above = np.flatnonzero(masked > edge)
+    level = np.flatnonzero(masked == edge)[: count - len(above)]
+    found: npt.NDArray[np.int64] = np.union1d(above, level)
+    return found
 
 
 def bag(*fields: tuple[Sequence[str], float]) -> dict[str, float]:
@@ -77,3 +115,12 @@ def bag(*fields: tuple[Sequence[str], float]) -> dict[str, float]:
     for term, weight in chain.from_iterable(((t, w) for t in terms) for terms, w in fields):
         counts[term] += weight  # type: ignore[assignment]
     return dict(counts)
+
+
+def _stable_order(keys: Ints) -> npt.NDArray[np.int64]:
+    """Return ``argsort(keys, kind="stable")``, by NumPy's radix sort, which it has for 16 bits only."""
+    low = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
+    if not len(keys) or keys.max() <= 0xFFFF:
+        return low
+    high = np.argsort((keys[low] >> 16).astype(np.uint16), kind="stable")
+    return low[high]

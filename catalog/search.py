@@ -9,21 +9,22 @@ A score is a relevance; it is never a confidence.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import orjson
 
 from catalog import match
 from catalog.embed import Embedder
-from catalog.index import Index, Mask
-from catalog.lexical import Floats, bag
+from catalog.index import Index, Mask, Positions
+from catalog.lexical import Floats, bag, best
 from catalog.text import terms
 from kubernaut_ray.contracts.catalog import (
     ANY,
     ScoreBreakdown,
     SearchExclusion,
-    SearchFilters,
     SearchHit,
     SearchRequest,
     SearchResponse,
@@ -39,6 +40,70 @@ DIGITS = 6
 """Scores are rounded here before ordering: a last bit that differs by machine must not decide."""
 EXPLAINED = 200
 """At most this many exclusions are listed."""
+
+
+PARTS = tuple(ScoreBreakdown.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """``parts`` of the score are in the order of ``PARTS``; ``position`` is the record's in the index."""
+
+    score: float
+    position: int
+    parts: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer that refers to the records of its index; rendered from their JSON, or read as models."""
+
+    index: Index
+    hits: tuple[Hit, ...]
+    total_matched: int
+    snapshot_version: int
+    embedder: str
+    took_ms: float
+    excluded: tuple[SearchExclusion, ...]
+
+    def to_json(self) -> bytes:
+        """Render a ``SearchResponse``, unset fields left out."""
+        records = self.index.records
+        return orjson.dumps(
+            {
+                "hits": [
+                    {
+                        "rank": rank,
+                        "score": hit.score,
+                        "score_breakdown": dict(zip(PARTS, hit.parts, strict=True)),
+                        "workflow": orjson.Fragment(records.json(hit.position)),
+                    }
+                    for rank, hit in enumerate(self.hits, start=1)
+                ],
+                **self._rest(),
+                "excluded": [exclusion.to_json() for exclusion in self.excluded],
+            }
+        )
+
+    def response(self) -> SearchResponse:
+        hits = tuple(
+            SearchHit(
+                rank=rank,
+                score=hit.score,
+                score_breakdown=ScoreBreakdown(**dict(zip(PARTS, hit.parts, strict=True))),
+                workflow=self.index.records[hit.position],
+            )
+            for rank, hit in enumerate(self.hits, start=1)
+        )
+        return SearchResponse(hits=hits, excluded=self.excluded, **self._rest())
+
+    def _rest(self) -> dict[str, Any]:
+        return {
+            "total_matched": self.total_matched,
+            "snapshot_version": self.snapshot_version,
+            "embedder": self.embedder,
+            "took_ms": self.took_ms,
+        }
 
 
 def document_text(workflow: Workflow) -> str:
@@ -59,7 +124,7 @@ def _signals(workflow: Workflow) -> str:
     return " ".join(value for value in ((wanted,) if isinstance(wanted, str) else wanted) if value != ANY)
 
 
-def search(index: Index, embedder: Embedder, request: SearchRequest, *, version: int) -> SearchResponse:
+def search(index: Index, embedder: Embedder, request: SearchRequest, *, version: int) -> Found:
     """Answer a search on one index. CPU only, safe from several threads at a time."""
     started = time.perf_counter()
     filters = request.filters
@@ -67,15 +132,12 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
     query = embedder.embed([request.query])[0]
     lexical = index.lexical.scores(terms(request.query))
     pool = max(POOL, 2 * request.top_k)
-    candidates = np.union1d(index.nearest(query, mask, pool), _best(lexical, mask, pool))
-    hits = [
-        SearchHit(rank=rank, score=score, score_breakdown=parts, workflow=index.records[position])
-        for rank, (score, position, parts) in enumerate(_ordered(index, filters, query, lexical, candidates), start=1)
-        if score >= request.min_score
-    ][: request.top_k]
-    return SearchResponse(
-        hits=tuple(hits),
-        total_matched=int(mask.sum()),
+    candidates = np.union1d(index.nearest(query, mask, pool), best(lexical, mask, pool))
+    hits = _ordered(index, request, query, lexical, candidates)
+    return Found(
+        index=index,
+        hits=hits,
+        total_matched=int(np.count_nonzero(mask)),
         snapshot_version=version,
         embedder=embedder.fingerprint,
         took_ms=round((time.perf_counter() - started) * 1000, 3),
@@ -83,40 +145,40 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
     )
 
 
-def _best(scores: Floats, mask: Mask, count: int) -> npt.NDArray[np.int64]:
-    positions = np.flatnonzero(mask & (scores > 0))
-    if len(positions) > count:
-        positions = positions[np.argpartition(-scores[positions], count)[:count]]
-    return positions
-
-
 def _ordered(
-    index: Index, filters: SearchFilters, query: Floats, lexical: Floats, positions: npt.NDArray[np.int64]
-) -> list[tuple[float, int, ScoreBreakdown]]:
+    index: Index, request: SearchRequest, query: Floats, lexical: Floats, positions: Positions
+) -> tuple[Hit, ...]:
     """Score candidates; best first. Records are sorted by id, so a position is the tiebreak."""
-    parts = (
-        SEMANTIC * index.similarity(query, positions),
-        LEXICAL * lexical[positions],
-        LABELS * index.label_strength(filters)[positions],
-        DETECTED * index.detected_strength(filters)[positions],
-        CUSTOM * index.custom_strength(filters)[positions],
-        PENALTY * index.penalties(filters)[positions],
-    )
-    scored = []
-    for position, *values in zip(positions.tolist(), *(part.tolist() for part in parts), strict=True):
-        semantic, words, labels, detected, custom, penalty = (round(value, DIGITS) for value in values)
-        score = round(min(1.0, max(0.0, semantic + words + labels + detected + custom - penalty)), DIGITS)
-        breakdown = ScoreBreakdown(
-            semantic=semantic, lexical=words, labels=labels, detected=detected, custom=custom, penalty=penalty
+    filters = request.filters
+    parts = np.stack(
+        (
+            SEMANTIC * index.similarity(query, positions),
+            LEXICAL * lexical[positions],
+            LABELS * index.label_strength(filters, positions),
+            DETECTED * index.detected_strength(filters, positions),
+            CUSTOM * index.custom_strength(filters, positions),
+            PENALTY * index.penalties(filters, positions),
         )
-        scored.append((score, position, breakdown))
-    return sorted(scored, key=lambda item: (-item[0], item[1]))
+    )
+    # In double precision, where a part times a million is exact, this rounds as ``round`` does.
+    semantic, words, labels, detected, custom, penalty = rounded = np.round(parts.astype(np.float64), DIGITS)
+    total = np.round(np.clip(semantic + words + labels + detected + custom - penalty, 0.0, 1.0), DIGITS)
+    order = np.lexsort((positions, -total))
+    order = order[total[order] >= request.min_score][: request.top_k]
+    return tuple(
+        Hit(score, position, tuple(values))
+        for score, position, values in zip(
+            total[order].tolist(), positions[order].tolist(), rounded[:, order].T.tolist(), strict=True
+        )
+    )
 
 
-def _exclusions(index: Index, request: SearchRequest, mask: Mask, hits: list[SearchHit]) -> Iterator[SearchExclusion]:
+def _exclusions(
+    index: Index, request: SearchRequest, mask: Mask, hits: Sequence[Hit]
+) -> Iterator[SearchExclusion]:
     """Say why each workflow that is not in the answer is not: its status, a label, or its place in the order."""
-    answered = {hit.workflow.workflow_id for hit in hits}
-    left = (n for n, record in enumerate(index.records) if record.workflow_id not in answered)
+    answered = {hit.position for hit in hits}
+    left = (n for n in range(len(index)) if n not in answered)
     for _, number in zip(range(EXPLAINED), left, strict=False):
         record = index.records[number]
         reason = "admitted by its labels, but scored below the workflows in the answer"
