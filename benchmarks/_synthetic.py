@@ -52,7 +52,19 @@ _SYLLABLES = (
     "ar", "bel", "cor", "dan", "el", "fin", "gal", "hor", "il", "jun", "kal", "lor", "mer", "nal", "or", "pel", "quin", "ros",
     "sil", "tor", "ul", "ver", "wal", "xan", "yor", "zel", "bra", "cre", "dri", "flo",
 )  # fmt: skip
-_ROLES = ("gateway", "ledger", "worker", "cache", "index", "billing", "broker", "scheduler", "portal", "router", "store")
+_ROLES = (
+    "gateway",
+    "ledger",
+    "worker",
+    "cache",
+    "index",
+    "billing",
+    "broker",
+    "scheduler",
+    "portal",
+    "router",
+    "store",
+)
 _WATCHED = ("throughput", "latency", "backlog", "saturation", "checkout", "ingestion", "replication", "compaction")
 
 

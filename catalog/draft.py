@@ -10,7 +10,7 @@ arrays as they are in memory and the records as JSON. ``catalog.snapshot`` reads
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,36 +45,26 @@ class _Entry:
 
 @dataclass(slots=True)
 class Draft:
-    """``dimension`` is the embedder's; all vectors have it."""
+    """Starts empty; all vectors put into it must come from one embedder."""
 
-    fingerprint: str
-    dimension: int
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _order: list[str] = field(default_factory=list)
     _words: dict[str, int] = field(default_factory=dict)
     _values: dict[str, dict[bytes, int]] = field(default_factory=lambda: {label: {} for label in LABEL_FIELDS})
-    _marks: bytes = b""
+    _marks: Vectors = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
     """The landmarks that the cells of the entries belong to."""
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def vector(self, workflow_id: str) -> Vectors | None:
-        """Return the vector this draft has for a workflow: its text never changes, whatever else of it does."""
-        entry = self._entries.get(workflow_id)
-        return None if entry is None else np.frombuffer(entry.vector, dtype=np.float32)
-
     def put(self, records: Iterable[tuple[Workflow, Vectors]]) -> None:
         """Take in records that are new or have changed, each with the vector of its text."""
-        fresh = False
         for workflow, vector in records:
             known = self._entries.get(workflow.workflow_id)
             if known is None:
-                fresh = True
                 self._order.append(workflow.workflow_id)
             self._entries[workflow.workflow_id] = self._entry(workflow, vector, known)
-        if fresh:
-            self._order.sort()
+        self._order.sort()
 
     def _entry(self, workflow: Workflow, vector: Vectors, known: _Entry | None) -> _Entry:
         bag = document_terms(workflow)
@@ -96,10 +86,11 @@ class Draft:
         numbers = self._values[label]
         return numbers.setdefault(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), len(numbers))
 
-    def render(self, version: int) -> bytes:
-        """Return the snapshot's bytes."""
+    def render(self, version: int, fingerprint: str, dimension: int) -> bytes:
+        """Return the snapshot's bytes. ``fingerprint`` and ``dimension`` are the embedder's."""
         entries = [self._entries[workflow_id] for workflow_id in self._order]
-        vectors = b"".join(entry.vector for entry in entries)
+        joined = b"".join(entry.vector for entry in entries)
+        vectors = np.frombuffer(joined, dtype=np.float32).reshape(len(entries), dimension)
         sizes = np.fromiter((len(entry.terms) for entry in entries), dtype=np.int64, count=len(entries)) // 4
         lexical = Lexical.of(
             self._words,
@@ -118,31 +109,25 @@ class Draft:
         }
         members = np.asarray([entry.labels for entry in entries], dtype=np.uint32).reshape(-1, len(LABEL_FIELDS))
         arrays |= {f"label/{name}": members[:, n].copy() for n, name in enumerate(LABEL_FIELDS)}
-        shaped = np.frombuffer(vectors, dtype=np.float32).reshape(len(entries), self.dimension)
         header = {
             "version": version,
-            "embedder": self.fingerprint,
+            "embedder": fingerprint,
             "vocabulary": list(lexical.vocabulary),
             "labels": {name: [orjson.Fragment(v) for v in self._values[name]] for name in LABEL_FIELDS},
         }
-        return b"".join(_laid_out(header, {"vectors": shaped, **arrays}, [entry.json for entry in entries]))
+        return b"".join(_laid_out(header, {"vectors": vectors, **arrays}, [entry.json for entry in entries]))
 
-    def _cells(self, entries: list[_Entry], vectors: bytes) -> npt.NDArray[np.uint16]:
-        width = 4 * self.dimension
-        marks = vectors[: landmarks(len(entries)) * width]
-        if not marks:
+    def _cells(self, entries: Sequence[_Entry], vectors: Vectors) -> npt.NDArray[np.uint16]:
+        marks = vectors[: landmarks(len(entries))]
+        if not len(marks):
             return np.zeros(0, dtype=np.uint16)
-        if marks != self._marks:
-            self._marks = marks
+        if not np.array_equal(marks, self._marks):
+            self._marks = marks.copy()
             for entry in entries:
                 entry.cell = NO_CELL
-        missing = [entry for entry in entries if entry.cell == NO_CELL]
-        rows = np.frombuffer(b"".join(entry.vector for entry in missing), dtype=np.float32)
-        found = assign(
-            rows.reshape(-1, self.dimension), np.frombuffer(marks, dtype=np.float32).reshape(-1, self.dimension)
-        )
-        for entry, cell in zip(missing, found.tolist(), strict=True):
-            entry.cell = cell
+        missing = [position for position, entry in enumerate(entries) if entry.cell == NO_CELL]
+        for position, cell in zip(missing, assign(vectors[missing], marks).tolist(), strict=True):
+            entries[position].cell = cell
         return np.asarray([entry.cell for entry in entries], dtype=np.uint16)
 
 

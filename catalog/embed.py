@@ -45,6 +45,11 @@ class Embedder(Protocol):
     @property
     def dimension(self) -> int: ...
 
+    @property
+    def remote(self) -> bool:
+        """Embedding waits for another process: not to be done on an event loop."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return ``len(texts)`` × ``dimension`` unit vectors. Raises ``Retryable`` or ``Permanent``."""
         ...
@@ -52,6 +57,8 @@ class Embedder(Protocol):
 
 class Lexicon:
     """The embedded default. Pure functions of the text: the same text gives the same vector on every machine."""
+
+    remote = False
 
     CONCEPT_WEIGHT, WORD_WEIGHT, TRIGRAM_WEIGHT = 0.80, 0.55, 0.25
     WORDS, TRIGRAMS = 256, 128
@@ -103,6 +110,8 @@ class Lexicon:
 
 class EndpointEmbedder:
     """An OpenAI-compatible ``/embeddings`` endpoint, for example vLLM's. ``base_url`` ends in ``/v1``."""
+
+    remote = True
 
     def __init__(
         self,
@@ -163,6 +172,38 @@ class EndpointEmbedder:
         if rows.ndim != 2 or len(rows) != count:
             raise Permanent(f"{self._url} answered {len(rows)} vectors for {count} texts", reason="NoEmbeddings")
         return rows
+
+
+class Remembering:
+    """Another embedder, for queries: the vectors of the last texts are kept. Safe from several threads at a time."""
+
+    def __init__(self, embedder: Embedder, texts: int = 512) -> None:
+        self._embedder = embedder
+
+        @lru_cache(maxsize=texts)
+        def one(text: str) -> Vectors:
+            vector: Vectors = embedder.embed([text])[0]
+            vector.flags.writeable = False
+            return vector
+
+        self._one = one
+
+    @property
+    def fingerprint(self) -> str:
+        return self._embedder.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        return self._embedder.dimension
+
+    @property
+    def remote(self) -> bool:
+        return self._embedder.remote
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        if len(texts) != 1:
+            return self._embedder.embed(texts)
+        return self._one(texts[0])[None, :]
 
 
 def embedder_for(settings: CatalogSettings) -> Embedder:

@@ -46,9 +46,7 @@ class Lexical:
         )
 
     @classmethod
-    def of(
-        cls, vocabulary: Mapping[str, int], *, sizes: npt.NDArray[np.int64], terms: Ints, counts: Floats
-    ) -> Lexical:
+    def of(cls, vocabulary: Mapping[str, int], *, sizes: npt.NDArray[np.int64], terms: Ints, counts: Floats) -> Lexical:
         """Build from bags laid end to end: document ``d`` has ``sizes[d]`` terms, by their numbers in ``vocabulary``.
 
         Numbers may be in any order and may be unused; the result's are those of the used terms in alphabetical order.

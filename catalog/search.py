@@ -173,9 +173,7 @@ def _ordered(
     )
 
 
-def _exclusions(
-    index: Index, request: SearchRequest, mask: Mask, hits: Sequence[Hit]
-) -> Iterator[SearchExclusion]:
+def _exclusions(index: Index, request: SearchRequest, mask: Mask, hits: Sequence[Hit]) -> Iterator[SearchExclusion]:
     """Say why each workflow that is not in the answer is not: its status, a label, or its place in the order."""
     answered = {hit.position for hit in hits}
     left = (n for n in range(len(index)) if n not in answered)

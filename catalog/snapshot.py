@@ -43,9 +43,9 @@ class Snapshot:
 
 def pack(version: int, fingerprint: str, workflows: Sequence[Workflow], vectors: Vectors) -> bytes:
     """Render a snapshot of these alone; ``vectors[i]`` belongs to ``workflows[i]``."""
-    draft = Draft(fingerprint, vectors.shape[1])
+    draft = Draft()
     draft.put(zip(workflows, vectors, strict=True))
-    return draft.render(version)
+    return draft.render(version, fingerprint, vectors.shape[1])
 
 
 def load(data: bytes, embedder: Embedder) -> Snapshot:

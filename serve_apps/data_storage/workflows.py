@@ -1,6 +1,6 @@
 """The catalog routes: search, register, list, read, change status.
 
-Searches run on this replica's snapshot, in threads of their own. A caller that has just changed the catalog sends the
+Searches run on this replica's snapshot; those that take long, in threads of their own. A caller that has just changed the catalog sends the
 ``X-Catalog-Version`` it was answered with, and is answered from a snapshot that holds its change, on whichever replica.
 """
 
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
+from catalog.search import Found
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.catalog import (
     RegisterWorkflow,
@@ -39,9 +40,13 @@ async def search(asked: SearchRequest, deps: Given, x_catalog_version: Annotated
     if not asked.query.strip():
         raise InvalidInput("query is empty; say what was found, for example the signal and the root cause")
     snapshot = await deps.catalog.snapshot(x_catalog_version)
-    found = await asyncio.get_running_loop().run_in_executor(deps.searchers, snapshot.search, asked)
+    if snapshot.embedder.remote or asked.explain:
+        found = await asyncio.get_running_loop().run_in_executor(deps.searchers, snapshot.find, asked)
+    else:
+        # A millisecond of work: handing it to a thread and back costs more than it frees.
+        found = snapshot.find(asked)
     await deps.audit.record(_searched(deps, asked, found))
-    return Response(found.model_dump_json(exclude_none=True), media_type=JSON)
+    return Response(found.to_json(), media_type=JSON)
 
 
 @router.post("", response_model=Workflow, status_code=201)
@@ -123,10 +128,10 @@ def _changed(deps: Deps, event_type: str, workflow: Workflow, by: str, **more: s
     )
 
 
-def _searched(deps: Deps, asked: SearchRequest, found: SearchResponse) -> AuditEvent:
+def _searched(deps: Deps, asked: SearchRequest, found: Found) -> AuditEvent:
+    named = [(found.index.records.name(hit.position), hit.score) for hit in found.hits]
     results: list[dict[str, Any]] = [
-        {"workflow_id": hit.workflow.workflow_id, "workflow_name": hit.workflow.workflow_name, "score": hit.score}
-        for hit in found.hits
+        {"workflow_id": name.workflow_id, "workflow_name": name.workflow_name, "score": score} for name, score in named
     ]
     return AuditEvent.fact(
         "workflow.catalog.search_completed",
