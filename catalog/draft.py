@@ -103,6 +103,8 @@ class Draft:
             "documents": lexical.documents,
             "weights": lexical.weights,
             "idf": lexical.idf,
+            "rows": lexical.rows,
+            "row_of": lexical.row_of,
             "offered": np.asarray([entry.offered for entry in entries], dtype=np.bool_),
             "cells": self._cells(entries, vectors),
             "ends": np.cumsum([len(entry.json) for entry in entries], dtype=np.int64),
@@ -140,7 +142,7 @@ def _laid_out(
     for name, array in arrays.items():
         padding = -at % ALIGNMENT
         places[name] = {"offset": at + padding, "dtype": array.dtype.str, "shape": array.shape}
-        body += [bytes(padding), memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""]
+        body += [bytes(padding), np.ascontiguousarray(array).data.cast("B") if array.size else b""]
         at += padding + array.nbytes
     places["records"] = {"offset": at, "length": sum(map(len, records))}
     head = orjson.dumps({**header, "places": places})

@@ -19,7 +19,7 @@ import orjson
 from catalog import match
 from catalog.embed import Embedder
 from catalog.index import Index, Mask, Positions
-from catalog.lexical import Floats, bag, best
+from catalog.lexical import Floats, bag, best, merged
 from catalog.text import terms
 from kubernaut_ray.contracts.catalog import (
     ANY,
@@ -132,7 +132,7 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
     query = embedder.embed([request.query])[0]
     lexical = index.lexical.scores(terms(request.query))
     pool = max(POOL, 2 * request.top_k)
-    candidates = np.union1d(index.nearest(query, mask, pool), best(lexical, mask, pool))
+    candidates = merged(index.nearest(query, mask, pool), best(lexical, mask, pool))
     hits = _ordered(index, request, query, lexical, candidates)
     return Found(
         index=index,

@@ -79,6 +79,8 @@ def load(data: bytes, embedder: Embedder) -> Snapshot:
         documents=array("documents", np.int32),
         weights=array("weights", np.float32),
         idf=array("idf", np.float32),
+        rows=array("rows", np.float32),
+        row_of=array("row_of", np.int32),
         size=len(records),
     )
     columns = {name: Column(header["labels"][name], array(f"label/{name}", np.uint32)) for name in LABEL_FIELDS}
