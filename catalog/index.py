@@ -84,8 +84,8 @@ class Index:
         _faiss.omp_set_num_threads(1)
         self.records = records
         self.lexical = lexical
-        self._vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        self._cells = Cells(self._vectors, cells) if len(cells) else None
+        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        self._cells = Cells(self.vectors, cells) if len(cells) else None
         self._labels = {field: _Groups(columns[field], _label_judge(field)) for field in match.LABELS}
         self._detected = _Groups(columns["detected"], match.detected)
         self._penalty = _Groups(columns["detected"], lambda w, f: match.Verdict(match.penalty(w, f)))
@@ -144,7 +144,7 @@ class Index:
 
     def similarity(self, query: Floats, positions: Positions) -> Floats:
         """Return the cosine of the query with each of these records, 0 where it is negative."""
-        cosine: Floats = np.clip(self._vectors[positions] @ query, 0.0, 1.0)
+        cosine: Floats = np.clip(self.vectors[positions] @ query, 0.0, 1.0)
         return cosine
 
     def _among(self, query: Floats, positions: Positions, count: int) -> Positions:
@@ -153,10 +153,10 @@ class Index:
         similar = np.empty(count, dtype=np.float32)
         found = np.empty(count, dtype=np.int64)
         at = _faiss.swig_ptr
-        rows, dimension = self._vectors.shape
+        rows, dimension = self.vectors.shape
         selector = _faiss.IDSelectorArray(len(positions), at(positions))
         _faiss.knn_inner_product(
-            at(query), at(self._vectors), dimension, 1, rows, count, at(similar), at(found), selector
+            at(query), at(self.vectors), dimension, 1, rows, count, at(similar), at(found), selector
         )
         return found[found >= 0]
 

@@ -48,8 +48,8 @@ def pack(version: int, fingerprint: str, workflows: Sequence[Workflow], vectors:
     return draft.render(version, fingerprint, vectors.shape[1])
 
 
-def load(data: bytes, embedder: Embedder) -> Snapshot:
-    """Read a snapshot. Raises ``Permanent`` for bytes that are none, or that another embedder made."""
+def load(data: bytes, embedder: Embedder, *, exact: bool = False) -> Snapshot:
+    """Read a snapshot. With ``exact`` every search compares with all that its filter leaves, to measure others by. Raises ``Permanent`` for bytes that are none, or that another embedder made."""
     if not data.startswith(MAGIC):
         raise Permanent("these bytes are no catalog snapshot of this release", reason="NotASnapshot")
     length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "big")
@@ -90,6 +90,6 @@ def load(data: bytes, embedder: Embedder) -> Snapshot:
         lexical,
         columns=columns,
         offered=array("offered", np.bool_),
-        cells=array("cells", np.uint16),
+        cells=array("cells", np.uint16)[: 0 if exact else None],
     )
     return Snapshot(header["version"], embedder, index)
