@@ -67,8 +67,8 @@ class Draft:
         self._order.sort()
 
     def _entry(self, workflow: Workflow, vector: Vectors, known: _Entry | None) -> _Entry:
-        bag = document_terms(workflow)
-        numbers = [self._words.setdefault(term, len(self._words)) for term in bag]
+        bag = sorted(document_terms(workflow).items())
+        numbers = [self._words.setdefault(term, len(self._words)) for term, _ in bag]
         labels = workflow.labels.model_dump(mode="json")
         data = np.ascontiguousarray(vector, dtype=np.float32).tobytes()
         return _Entry(
@@ -78,7 +78,7 @@ class Draft:
             labels=tuple(self._value(label, labels[label]) for label in LABEL_FIELDS),
             offered=workflow.status is WorkflowStatus.ACTIVE and workflow.is_latest_version,
             terms=np.asarray(numbers, dtype=np.int32).tobytes(),
-            counts=np.asarray(list(bag.values()), dtype=np.float32).tobytes(),
+            counts=np.asarray([count for _, count in bag], dtype=np.float32).tobytes(),
             cell=known.cell if known is not None and known.vector == data else NO_CELL,
         )
 
@@ -105,6 +105,9 @@ class Draft:
             "idf": lexical.idf,
             "rows": lexical.rows,
             "row_of": lexical.row_of,
+            "bag_starts": lexical.bag_starts,
+            "bag_terms": lexical.bag_terms,
+            "bag_weights": lexical.bag_weights,
             "offered": np.asarray([entry.offered for entry in entries], dtype=np.bool_),
             "cells": self._cells(entries, vectors),
             "ends": np.cumsum([len(entry.json) for entry in entries], dtype=np.int64),

@@ -32,6 +32,8 @@ class Lexical:
     """Postings of term ``t`` are ``documents[starts[t]:starts[t + 1]]`` with their finished ``weights``; ``idf`` by term.
 
     A common term has no list: its weights, one a document, are ``rows[row_of[t]]``; of the others ``row_of`` is -1.
+    Document ``d`` has the terms ``bag_terms[bag_starts[d]:bag_starts[d + 1]]``, rising, with ``bag_weights``: the same
+    once more, for when few documents are asked about.
     """
 
     vocabulary: Mapping[str, int]
@@ -41,23 +43,28 @@ class Lexical:
     idf: Floats
     rows: Floats
     row_of: Ints
+    bag_starts: npt.NDArray[np.int64]
+    bag_terms: Ints
+    bag_weights: Floats
     size: int
 
     @classmethod
     def build(cls, bags: Sequence[Mapping[str, float]]) -> Lexical:
         known = {term: number for number, term in enumerate(sorted(set(chain.from_iterable(bags))))}
+        sorted_bags = [sorted(bag.items()) for bag in bags]
         return cls.of(
             known,
-            sizes=np.fromiter((len(bag) for bag in bags), dtype=np.int64, count=len(bags)),
-            terms=np.fromiter((known[t] for t in chain.from_iterable(bags)), dtype=np.int32),
-            counts=np.fromiter(chain.from_iterable(bag.values() for bag in bags), dtype=np.float32),
+            sizes=np.asarray([len(bag) for bag in bags], dtype=np.int64),
+            terms=np.asarray([known[term] for bag in sorted_bags for term, _ in bag], dtype=np.int32),
+            counts=np.asarray([count for bag in sorted_bags for _, count in bag], dtype=np.float32),
         )
 
     @classmethod
     def of(cls, vocabulary: Mapping[str, int], *, sizes: npt.NDArray[np.int64], terms: Ints, counts: Floats) -> Lexical:
         """Build from bags laid end to end: document ``d`` has ``sizes[d]`` terms, by their numbers in ``vocabulary``.
 
-        Numbers may be in any order and may be unused; the result's are those of the used terms in alphabetical order.
+        A document's terms are in alphabetical order. Numbers may be in any order and may be unused; the result's are those
+        of the used terms in alphabetical order.
         """
         used = np.bincount(terms, minlength=len(vocabulary))
         order = sorted(term for term, number in vocabulary.items() if used[number])
@@ -94,44 +101,65 @@ class Lexical:
             idf=idf.astype(np.float32),
             rows=rows,
             row_of=row_of,
+            bag_starts=np.concatenate(([0], np.cumsum(sizes))),
+            bag_terms=renumbered,
+            bag_weights=weights,
             size=size,
         )
 
     def scores(self, query: Sequence[str]) -> Floats:
         """Return each document's score in 0 to 1."""
+        known, most = self._known(query)
         total = np.zeros(self.size, dtype=np.float32)
-        best = 0.0
-        for term, count in sorted(Counter(query).items()):
-            number = self.vocabulary.get(term)
-            if number is None:
-                continue
-            weight = min(MAX_QUERY_WEIGHT, math.sqrt(count))
-            best += weight * float(self.idf[number]) * (K1 + 1)
+        for number, weight in known:
             row = self.row_of[number]
             start, end = self.starts[number], self.starts[number + 1]
             weights = self.rows[row] if row >= 0 else self.weights[start:end]
-            if count > 1:
+            if weight != 1:
                 weights = np.float32(weight) * weights
             if row >= 0:
                 total += weights
             else:
                 # No document is twice in a list; ``add.at`` is only the quicker way to say so.
                 np.add.at(total, self.documents[start:end], weights)
-        if best:
-            total /= np.float32(best)
+        if most:
+            total /= np.float32(most)
         return total
 
+    def scores_of(self, query: Sequence[str], documents: npt.NDArray[np.int64]) -> Floats:
+        """Return ``scores(query)[documents]``, to the last bit, by looking at the bags of these documents only."""
+        known, most = self._known(query)
+        asked = np.zeros(len(self.vocabulary), dtype=np.float32)
+        for number, weight in known:
+            asked[number] = weight
+        starts, sizes = self.bag_starts[documents], np.diff(self.bag_starts)[documents]
+        places = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
+        weights = asked[self.bag_terms[places]]
+        shared = np.flatnonzero(weights)
+        total = np.zeros(len(documents), dtype=np.float32)
+        owners = np.repeat(np.arange(len(documents)), sizes)[shared]
+        np.add.at(total, owners, weights[shared] * self.bag_weights[places[shared]])
+        if most:
+            total /= np.float32(most)
+        return total
 
-def best(scores: Floats, mask: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.int64]:
-    """Return the positions of the ``count`` best scores above 0 under the mask, rising; the first of equals."""
-    masked = scores * mask
-    if len(masked) <= count:
-        return np.flatnonzero(masked > 0)
-    edge = np.partition(masked, len(masked) - count)[len(masked) - count]
+    def _known(self, query: Sequence[str]) -> tuple[list[tuple[int, float]], float]:
+        """Return the known terms of a query with their weights, in alphabetical order, and what all of them often would get."""
+        known = [
+            (number, min(MAX_QUERY_WEIGHT, math.sqrt(count)))
+            for term, count in sorted(Counter(query).items())
+            if (number := self.vocabulary.get(term)) is not None
+        ]
+        return known, sum(weight * float(self.idf[number]) * (K1 + 1) for number, weight in known)
+
+
+def best(scores: Floats, count: int) -> npt.NDArray[np.int64]:
+    """Return the positions of the ``count`` best scores above 0, rising; of equals the first."""
+    edge = np.partition(scores, len(scores) - count)[len(scores) - count] if len(scores) > count else 0
     if edge <= 0:
-        return np.flatnonzero(masked > 0)
-    above = np.flatnonzero(masked > edge)
-    level = np.flatnonzero(masked == edge)[: count - len(above)]
+        return np.flatnonzero(scores > 0)
+    above = np.flatnonzero(scores > edge)
+    level = np.flatnonzero(scores == edge)[: count - len(above)]
     return merged(above, level)
 
 

@@ -36,6 +36,8 @@ SEMANTIC, LEXICAL, LABELS, DETECTED, CUSTOM = 0.40, 0.40, 0.10, 0.05, 0.05
 PENALTY = 0.10
 POOL = 100
 """How many of the nearest by meaning, and how many by words, are scored in full."""
+FEW = 16
+"""When one record in so many is left, or fewer, words are looked up in the records and not in the postings."""
 DIGITS = 6
 """Scores are rounded here before ordering: a last bit that differs by machine must not decide."""
 EXPLAINED = 200
@@ -130,14 +132,24 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
     filters = request.filters
     mask = index.admitted(filters, include_disabled=request.include_disabled)
     query = embedder.embed([request.query])[0]
-    lexical = index.lexical.scores(terms(request.query))
+    said = terms(request.query)
+    left = int(np.count_nonzero(mask))
     pool = max(POOL, 2 * request.top_k)
-    candidates = merged(index.nearest(query, mask, pool), best(lexical, mask, pool))
+    near = index.nearest(query, mask, pool)
+    if left * FEW <= len(index):
+        among = np.flatnonzero(mask)
+        few = index.lexical.scores_of(said, among)
+        candidates = merged(near, among[best(few, pool)])
+        lexical = few[np.searchsorted(among, candidates)]
+    else:
+        every = index.lexical.scores(said)
+        candidates = merged(near, best(every * mask, pool))
+        lexical = every[candidates]
     hits = _ordered(index, request, query, lexical, candidates)
     return Found(
         index=index,
         hits=hits,
-        total_matched=int(np.count_nonzero(mask)),
+        total_matched=left,
         snapshot_version=version,
         embedder=embedder.fingerprint,
         took_ms=round((time.perf_counter() - started) * 1000, 3),
@@ -148,12 +160,12 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
 def _ordered(
     index: Index, request: SearchRequest, query: Floats, lexical: Floats, positions: Positions
 ) -> tuple[Hit, ...]:
-    """Score candidates; best first. Records are sorted by id, so a position is the tiebreak."""
+    """Score candidates, ``lexical[i]`` being that of ``positions[i]``; best first. Records are sorted by id, so a position is the tiebreak."""
     filters = request.filters
     parts = np.stack(
         (
             SEMANTIC * index.similarity(query, positions),
-            LEXICAL * lexical[positions],
+            LEXICAL * lexical,
             LABELS * index.label_strength(filters, positions),
             DETECTED * index.detected_strength(filters, positions),
             CUSTOM * index.custom_strength(filters, positions),

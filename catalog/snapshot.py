@@ -81,6 +81,9 @@ def load(data: bytes, embedder: Embedder, *, exact: bool = False) -> Snapshot:
         idf=array("idf", np.float32),
         rows=array("rows", np.float32),
         row_of=array("row_of", np.int32),
+        bag_starts=array("bag_starts", np.int64),
+        bag_terms=array("bag_terms", np.int32),
+        bag_weights=array("bag_weights", np.float32),
         size=len(records),
     )
     columns = {name: Column(header["labels"][name], array(f"label/{name}", np.uint32)) for name in LABEL_FIELDS}
