@@ -132,12 +132,15 @@ class Lexical:
         asked = np.zeros(len(self.vocabulary), dtype=np.float32)
         for number, weight in known:
             asked[number] = weight
-        starts, sizes = self.bag_starts[documents], np.diff(self.bag_starts)[documents]
-        places = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))
+        starts = self.bag_starts[documents]
+        sizes = self.bag_starts[documents + 1] - starts
+        ends = np.cumsum(sizes)
+        places = np.repeat(starts - (ends - sizes), sizes)
+        places += np.arange(len(places))
         weights = asked[self.bag_terms[places]]
         shared = np.flatnonzero(weights)
         total = np.zeros(len(documents), dtype=np.float32)
-        owners = np.repeat(np.arange(len(documents)), sizes)[shared]
+        owners = np.searchsorted(ends, shared, side="right")
         np.add.at(total, owners, weights[shared] * self.bag_weights[places[shared]])
         if most:
             total /= np.float32(most)

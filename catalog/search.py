@@ -36,7 +36,7 @@ SEMANTIC, LEXICAL, LABELS, DETECTED, CUSTOM = 0.40, 0.40, 0.10, 0.05, 0.05
 PENALTY = 0.10
 POOL = 100
 """How many of the nearest by meaning, and how many by words, are scored in full."""
-FEW = 16
+FEW = 256
 """When one record in so many is left, or fewer, words are looked up in the records and not in the postings."""
 DIGITS = 6
 """Scores are rounded here before ordering: a last bit that differs by machine must not decide."""
