@@ -156,13 +156,18 @@ class Lexical:
         return known, sum(weight * float(self.idf[number]) * (K1 + 1) for number, weight in known)
 
 
-def best(scores: Floats, count: int) -> npt.NDArray[np.int64]:
-    """Return the positions of the ``count`` best scores above 0, rising; of equals the first."""
-    edge = np.partition(scores, len(scores) - count)[len(scores) - count] if len(scores) > count else 0
-    if edge <= 0:
-        return np.flatnonzero(scores > 0)
-    above = np.flatnonzero(scores > edge)
-    level = np.flatnonzero(scores == edge)[: count - len(above)]
+def best(scores: Floats, count: int, *, floor: float = 0.0) -> npt.NDArray[np.int64]:
+    """Return the positions of the ``count`` best scores above 0, rising; of equals the first.
+
+    ``floor`` is a score that ``count`` of them are known to reach; a good one saves most of the work.
+    """
+    hopeful = np.flatnonzero(scores >= floor) if floor > 0 else np.flatnonzero(scores)
+    if len(hopeful) <= count:
+        return hopeful
+    among = scores[hopeful]
+    edge = np.partition(among, len(among) - count)[len(among) - count]
+    above = hopeful[among > edge]
+    level = hopeful[among == edge][: count - len(above)]
     return merged(above, level)
 
 

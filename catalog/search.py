@@ -143,7 +143,9 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
         lexical = few[np.searchsorted(among, candidates)]
     else:
         every = index.lexical.scores(said)
-        candidates = merged(near, best(every * mask, pool))
+        # The nearest are as many as are wanted here: the best by words are at least as good as the worst of them.
+        floor = float(every[near].min()) if len(near) >= pool else 0.0
+        candidates = merged(near, best(every * mask, pool, floor=floor))
         lexical = every[candidates]
     hits = _ordered(index, request, query, lexical, candidates)
     return Found(

@@ -237,6 +237,8 @@ def test_best_are_the_first_of_equals(scores: list[float], count: int) -> None:
     given_ = np.asarray(scores, dtype=np.float32)
     order = [n for n in np.argsort(-given_, kind="stable").tolist() if given_[n] > 0][:count]
     assert sorted(order) == lexical.best(given_, count).tolist()
+    if len(order) == count:
+        assert sorted(order) == lexical.best(given_, count, floor=float(given_[order].min())).tolist()
 
 
 @given(st.lists(st.integers(0, 2**18)))
