@@ -2,7 +2,7 @@
 
     python benchmarks/_search_server.py owner  FOLDER SOCKET
     python benchmarks/_search_server.py ours   FOLDER FD TOKEN SOCKET
-    python benchmarks/_search_server.py theirs FOLDER FD TOKEN DSN SETTINGS
+    python benchmarks/_search_server.py theirs FOLDER FD TOKEN DSN [NARROW,WIDE]
 
 Data Storage is the product's app, gate and audit writer as they are; only its transport to the owner is a socket instead of
 Ray's. The other app wears the same shell, takes the same requests, embeds with the same embedder, spools the same audit
@@ -136,7 +136,7 @@ def ours(folder: Path, port: int, token: str, socket: Path) -> FastAPI:
     return create_app(Deps(Catalog(SocketTransport(socket), Lexicon()), gate, audit, lifespan=lifespan))
 
 
-def theirs(folder: Path, port: int, token: str, dsn: str, settings: dict[str, str]) -> FastAPI:
+def theirs(folder: Path, port: int, token: str, dsn: str, narrow: dict[str, str], wide: dict[str, str]) -> FastAPI:
     import asyncpg
 
     audit = audit_writer(folder, port, token)
@@ -148,14 +148,17 @@ def theirs(folder: Path, port: int, token: str, dsn: str, settings: dict[str, st
         async def as_it_is(_: Any) -> None:
             """Nothing is set on a connection that would have to be set back."""
 
-        pool = await asyncpg.create_pool(
-            dsn, min_size=CONNECTIONS, max_size=CONNECTIONS, init=_pgvector.speak_vectors, reset=as_it_is,
-            server_settings=settings,
-        )  # fmt: skip
-        app.state.pool = pool
+        app.state.pools = [
+            await asyncpg.create_pool(
+                dsn, min_size=CONNECTIONS, max_size=CONNECTIONS, init=_pgvector.speak_vectors, reset=as_it_is,
+                server_settings=settings,
+            )
+            for settings in (narrow, wide)
+        ]  # fmt: skip
         async with audit:
             yield
-        await pool.close()
+        for pool in app.state.pools:
+            await pool.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, lifespan=lifespan)
 
@@ -163,7 +166,8 @@ def theirs(folder: Path, port: int, token: str, dsn: str, settings: dict[str, st
     async def search(asked: SearchRequest) -> Response:
         vector = embedder.embed([asked.query])[0]
         sql, values = _pgvector.statement(asked.filters)
-        rows = await app.state.pool.fetch(sql.format(limit=asked.top_k), vector, *values)
+        pool = app.state.pools[_pgvector.is_wide(asked.filters)]
+        rows = await pool.fetch(sql.format(limit=asked.top_k), vector, *values)
         hits = [
             {"rank": rank, "score": one["score"], "workflow": orjson.Fragment(one["record"])}
             for rank, one in enumerate(rows, start=1)
@@ -197,12 +201,12 @@ def theirs(folder: Path, port: int, token: str, dsn: str, settings: dict[str, st
         workflow = next(workflows(1, real, first=int(asked.container_image.rpartition(":")[2])))
         row = _pgvector.row(workflow, embedder.embed([document_text(workflow)])[0])
         places = ", ".join(f"${n + 1}" for n in range(len(row)))
-        await app.state.pool.execute(f"INSERT INTO workflows VALUES ({places}) ON CONFLICT DO NOTHING", *row)
+        await app.state.pools[0].execute(f"INSERT INTO workflows VALUES ({places}) ON CONFLICT DO NOTHING", *row)
         return Response(orjson.dumps({"workflow_id": workflow.workflow_id}), 201, media_type="application/json")
 
     @app.patch(WORKFLOWS + "/{workflow_id}")
     async def patch(workflow_id: str, change: WorkflowPatch) -> Response:
-        await app.state.pool.execute(
+        await app.state.pools[0].execute(
             "UPDATE workflows SET offered = $2 WHERE workflow_id = $1", workflow_id, change.status.value == "active"
         )
         return Response(b"{}", media_type="application/json")
@@ -244,7 +248,7 @@ def main(kind: str, folder: Path, *arguments: str) -> None:
     app = (
         ours(folder, port, token, Path(rest[0]))
         if kind == "ours"
-        else theirs(folder, port, token, rest[0], json.loads(rest[1]))
+        else theirs(folder, port, token, rest[0], *json.loads(rest[1]))
     )
     uvicorn.run(app, fd=int(fd), log_level="warning", access_log=False, loop="uvloop", http="httptools")
 
