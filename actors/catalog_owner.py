@@ -75,15 +75,22 @@ def _open(settings: Settings) -> Owner:
     from catalog.bundles import Bundles
     from catalog.embed import embedder_for
     from catalog.owner import Owner
+    from catalog.policy import TrailPolicy
 
     catalog = settings.catalog
     bundles = Bundles(
-        settings.data_dir / "bundles", insecure=catalog.registry_insecure, registry_config=catalog.registry_config
+        settings.data_dir / "bundles", access=catalog.registry_access, registry_config=catalog.registry_config
     )
     deadline = time.monotonic() + OPEN_TIMEOUT
     while True:
         try:
-            return Owner(settings.data_dir / "catalog", embedder=embedder_for(catalog), source=bundles, now=utcnow)
+            return Owner(
+                settings.data_dir / "catalog",
+                embedder=embedder_for(catalog),
+                source=bundles,
+                now=utcnow,
+                policy=TrailPolicy.of(catalog),
+            )
         except Permanent as error:
             if error.reason != "StoreInUse" or time.monotonic() > deadline:
                 raise

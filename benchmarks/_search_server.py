@@ -45,6 +45,7 @@ from kubernaut_ray.kube.client import UserInfo
 from kubernaut_ray.runtime.processes import die_with_parent
 from serve_apps.data_storage.app import MAX_BODY_BYTES, RULES, create_app
 from serve_apps.data_storage.deps import Deps
+from serve_apps.data_storage.metrics import Metrics
 from serve_apps.http import KubeGate, install
 
 SEARCH = "/api/v1/workflows/search"
@@ -133,7 +134,9 @@ def ours(folder: Path, port: int, token: str, socket: Path) -> FastAPI:
             yield
 
     gate = KubeGate(OneToken(token))  # type: ignore[arg-type]
-    return create_app(Deps(Catalog(SocketTransport(socket), Lexicon()), gate, audit, lifespan=lifespan))
+    metrics = Metrics()
+    catalog = Catalog(metrics.measured(SocketTransport(socket)), metrics.timed(Lexicon()))
+    return create_app(Deps(catalog, gate, audit, lifespan=lifespan, metrics=metrics))
 
 
 def theirs(folder: Path, port: int, token: str, dsn: str, narrow: dict[str, str], wide: dict[str, str]) -> FastAPI:

@@ -11,7 +11,7 @@ Called by the CLI, by ``up`` for the shipped workflows and by registration. Call
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.pipelines.oci import SCHEMA_FILE, Bundle, Document, Stores, pull, push
 from kubernaut_ray.kube.pipelines.reference import LAYOUT_REGISTRY, Reference
+from kubernaut_ray.settings import RegistryAccess
 
 __all__ = ["LAYOUT_REGISTRY", "Bundle", "Bundles", "PinnedRef", "check_bundle", "pack", "reference_for"]
 
@@ -52,8 +53,14 @@ class Packed:
 class Bundles:
     """Pushes and pulls. ``layout_dir`` is where references to ``bundles.kubernaut.local`` lie."""
 
-    def __init__(self, layout_dir: Path | None, *, insecure: bool = False, registry_config: Path | None = None) -> None:
-        self._stores = Stores(layout_dir, insecure=insecure, registry_config=registry_config)
+    def __init__(
+        self,
+        layout_dir: Path | None,
+        *,
+        access: Mapping[str, RegistryAccess] | None = None,
+        registry_config: Path | None = None,
+    ) -> None:
+        self._stores = Stores(layout_dir, access=access, registry_config=registry_config)
 
     def push(self, folder: Path, ref: str = "") -> PinnedRef:
         """Pack a workflow folder and push it, into the layout under its own name without a ``ref``.

@@ -12,22 +12,36 @@ import contextvars
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 import structlog
+from pydantic import ValidationError
 
 from catalog import snapshot as snapshots
 from catalog.embed import Embedder, Remembering
-from catalog.errors import Conflict, NotFound
-from catalog.events import AuditQuery, columns
+from catalog.errors import Conflict, NotFound, PreconditionFailed
+from catalog.events import AuditQuery, columns, microseconds
+from catalog.ledger.record import Page, read_page
 from catalog.snapshot import Snapshot
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.audit import AuditBatchResult, AuditEvent
+from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, Workflow, WorkflowPatch
 from kubernaut_ray.contracts.investigation import InvestigationSession
+from kubernaut_ray.contracts.ledger import (
+    ArchiveResult,
+    Checkpoint,
+    CheckpointPage,
+    LedgerState,
+    LegalHold,
+    SealResult,
+    Statement,
+)
 from kubernaut_ray.contracts.statistics import ExecutionRecord
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
+
+C = TypeVar("C", bound=Contract)
 
 POLL_SECONDS = 1.0
 """How old the knowledge of the catalog version may be when a search comes in, about."""
@@ -137,8 +151,10 @@ class Catalog:
         await self._settle()
         return Workflow.model_validate(result["workflow"]), bool(result["created"])
 
-    async def patch(self, workflow_id: str, change: WorkflowPatch, by: str) -> Workflow:
-        answer = await self._call("patch", {"workflow_id": workflow_id, "patch": change.to_json(), "by": by})
+    async def patch(self, workflow_id: str, change: WorkflowPatch, by: str, if_match: Sequence[str] = ()) -> Workflow:
+        """Change a status; with ``if_match`` only a record that is still at one of these ETags."""
+        asked = {"workflow_id": workflow_id, "patch": change.to_json(), "by": by, "if_match": if_match}
+        answer = await self._call("patch", asked)
         await self._settle()
         return Workflow.model_validate_json(answer)
 
@@ -153,6 +169,56 @@ class Catalog:
 
     async def find_audit(self, query: AuditQuery) -> bytes:
         return await self._call("audit_find", query.to_json())
+
+    async def audit_records(
+        self,
+        *,
+        after: int,
+        limit: int,
+        correlation_id: str = "",
+        event_type: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Page:
+        asked = {"after": after, "limit": limit, "correlation_id": correlation_id, "event_type": event_type}
+        span = {"since": rfc3339(since) if since else "", "until": rfc3339(until) if until else ""}
+        return read_page(await self._call("audit_records", asked | span))
+
+    async def audit_checkpoints(self, *, after: int, limit: int, leaves: bool) -> tuple[Checkpoint, ...]:
+        answer = await self._call("audit_checkpoints", {"after": after, "limit": limit, "leaves": leaves})
+        return _read(CheckpointPage, answer).checkpoints
+
+    async def audit_state(self) -> LedgerState:
+        return _read(LedgerState, await self._call("audit_state", {}))
+
+    async def audit_statement(self, scope: str, correlation_id: str) -> Statement:
+        asked = {"scope": scope, "correlation_id": correlation_id}
+        return _read(Statement, await self._call("audit_statement", asked))
+
+    async def seal_audit(self) -> SealResult:
+        """Seal what is not sealed yet."""
+        return _read(SealResult, await self._call("audit_seal", {}))
+
+    async def hold_audit(self, hold: LegalHold) -> LegalHold:
+        return _read(LegalHold, await self._call("audit_hold", hold.to_json()))
+
+    async def release_audit(self, correlation_id: str, by: str, reason: str) -> bool:
+        """Release a hold; false when there was none."""
+        asked = {"correlation_id": correlation_id, "by": by, "reason": reason}
+        return bool(orjson.loads(await self._call("audit_release", asked))["released"])
+
+    async def archive_audit(self, through: str) -> ArchiveResult:
+        """Roll off what is old enough, or through a month such as ``2026-10``."""
+        return _read(ArchiveResult, await self._call("audit_archive", {"through": through}))
+
+    async def audit_event(self, event_id: str) -> AuditEvent:
+        """Return one event. Raises ``NotFound``."""
+        return AuditEvent.model_validate_json(await self._call("audit_get", {"event_id": event_id}))
+
+    async def search_gaps(self, since: datetime, min_relevance: float, limit: int) -> Any:
+        """Return the questions in vain, as ``catalog.gaps.report`` takes them."""
+        asked = {"since_us": microseconds(since), "min_relevance": min_relevance, "limit": limit}
+        return orjson.loads(await self._call("search_gaps", asked))
 
     async def timeline(self, remediation_id: str) -> bytes:
         return await self._call("timeline", {"remediation_id": remediation_id})
@@ -199,6 +265,16 @@ async def _quietly(work: Coroutine[Any, Any, object]) -> None:
         log.warning("catalog_refresh_failed", error=str(error))
 
 
+def _read(model: type[C], answer: bytes) -> C:
+    """Read what the trail holds. Raises ``Permanent`` when it is damaged beyond being read."""
+    try:
+        return model.model_validate_json(answer)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Permanent(f"the audit trail cannot be read: {where}: {first['msg']}", reason="TrailUnreadable") from error
+
+
 def _error(body: dict[str, Any]) -> KubernautError:
     message = str(body["message"])
     match body["kind"]:
@@ -208,6 +284,8 @@ def _error(body: dict[str, Any]) -> KubernautError:
             return NotFound(message)
         case "Conflict":
             return Conflict(message)
+        case "PreconditionFailed":
+            return PreconditionFailed(message)
         case "Permanent":
             return Permanent(message, reason=str(body.get("reason", "Failed")))
         case _:

@@ -17,3 +17,10 @@ class Conflict(Permanent):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="Conflict")
+
+
+class PreconditionFailed(Permanent):
+    """The caller named the state that it knows, and the thing is not in that state any more."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="PreconditionFailed")

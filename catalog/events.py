@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from catalog.ledger.canonical import canonical
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.crds.base import Timestamp
@@ -20,6 +21,8 @@ from kubernaut_ray.errors import InvalidInput
 MAX_AHEAD = timedelta(minutes=5)
 MAX_AGE = timedelta(days=7)
 """Events outside this are refused (ADR-034): a wrong clock must not write history. Replayed spools fit well inside."""
+
+EVENT_ID = "^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$"
 
 Columns = dict[str, list[Any]]
 """Events as parallel lists: the form in which they cross to the owner and into Arrow."""
@@ -31,6 +34,7 @@ _MICROSECOND = timedelta(microseconds=1)
 class AuditQuery(Contract):
     """Filters of the trail; empty filters nothing. ``until`` is exclusive."""
 
+    event_id: Annotated[str, Field(pattern=EVENT_ID)] = ""
     correlation_id: str = ""
     event_type: str = ""
     event_category: AuditCategory | None = None
@@ -46,6 +50,11 @@ class AuditQuery(Contract):
 def microseconds(instant: datetime) -> int:
     """Return an instant as whole microseconds since the epoch."""
     return (instant - _EPOCH) // _MICROSECOND
+
+
+def instant(us: int) -> datetime:
+    """Return the instant that is so many microseconds after the epoch."""
+    return _EPOCH + us * _MICROSECOND
 
 
 def check_age(events: Sequence[AuditEvent], now: datetime) -> None:
@@ -75,5 +84,5 @@ def columns(events: Sequence[AuditEvent]) -> Columns:
         "event_category": [e.event_category.value for e in events],
         "event_outcome": [e.event_outcome.value for e in events],
         "severity": [e.severity for e in events],
-        "body": [e.model_dump_json(exclude_none=True) for e in events],
+        "body": [canonical(e.model_dump(mode="json", exclude_none=True)).decode() for e in events],
     }

@@ -92,6 +92,10 @@ class Index:
         self._custom = _Groups(columns["custom"], match.custom)
         self._offered = offered
 
+    @property
+    def dimension(self) -> int:
+        return int(self.vectors.shape[1])
+
     def __len__(self) -> int:
         return len(self.records)
 

@@ -110,6 +110,12 @@ def custom(wanted: Mapping[str, Sequence[str]], facts: Mapping[str, Sequence[str
 
 def refusal(labels: WorkflowLabels, filters: SearchFilters) -> str:
     """Return why these facts rule the workflow out, empty when they do not."""
-    verdicts = [label(field, getattr(labels, field), getattr(filters, field)) for field in LABELS]
-    verdicts += [detected(labels.detected, filters.detected_labels), custom(labels.custom, filters.custom_labels)]
-    return next((v.reason for v in verdicts if not v.admitted), "")
+    return next(iter(refusals(labels, filters).values()), "")
+
+
+def refusals(labels: WorkflowLabels, filters: SearchFilters) -> dict[str, str]:
+    """Return everything that rules the workflow out: the label (``detected`` and ``custom`` are one each), and why."""
+    verdicts = {field: label(field, getattr(labels, field), getattr(filters, field)) for field in LABELS}
+    verdicts["detected"] = detected(labels.detected, filters.detected_labels)
+    verdicts["custom"] = custom(labels.custom, filters.custom_labels)
+    return {field: verdict.reason for field, verdict in verdicts.items() if not verdict.admitted}

@@ -5,7 +5,16 @@ Instants are microseconds since the epoch, so that no time zone and no driver's 
 
 from __future__ import annotations
 
-MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+from collections.abc import Callable
+
+import duckdb
+
+from catalog.chaining import chain_events
+
+Step = str | Callable[[duckdb.DuckDBPyConnection], None]
+"""SQL, or what SQL cannot do."""
+
+MIGRATIONS: tuple[tuple[str, tuple[Step, ...]], ...] = (
     (
         "workflows, audit, sessions and executions",
         (
@@ -38,6 +47,49 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             CREATE TABLE executions (
                 execution_id VARCHAR PRIMARY KEY, workflow_id VARCHAR NOT NULL, success BOOLEAN NOT NULL,
                 target VARCHAR NOT NULL, remediation_id VARCHAR NOT NULL, finished_us BIGINT NOT NULL)
+            """,
+        ),
+    ),
+    (
+        "audit records in chains, checkpoints, archives",
+        (
+            """
+            CREATE TABLE audit_records (
+                seq BIGINT NOT NULL, position BIGINT NOT NULL, previous BLOB NOT NULL, hash BLOB NOT NULL,
+                stored_us BIGINT NOT NULL, event_id UUID NOT NULL, event_us BIGINT NOT NULL,
+                correlation_id VARCHAR NOT NULL, event_type VARCHAR NOT NULL, event_category VARCHAR NOT NULL,
+                event_outcome VARCHAR NOT NULL, severity VARCHAR NOT NULL, body VARCHAR NOT NULL)
+            """,
+            chain_events,
+            """
+            DROP TABLE audit_events
+            """,
+            """
+            ALTER TABLE audit_records RENAME TO audit_events
+            """,
+            """
+            CREATE TABLE audit_checkpoints (
+                number BIGINT PRIMARY KEY, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL, body VARCHAR NOT NULL,
+                leaves BLOB NOT NULL)
+            """,
+            """
+            CREATE TABLE audit_chains (correlation_id VARCHAR PRIMARY KEY, length BIGINT NOT NULL, head BLOB NOT NULL)
+            """,
+            """
+            CREATE TABLE audit_archives (
+                name VARCHAR PRIMARY KEY, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL,
+                first_event_us BIGINT NOT NULL, last_event_us BIGINT NOT NULL, last_stored_us BIGINT NOT NULL,
+                body VARCHAR NOT NULL)
+            """,
+            """
+            CREATE TABLE audit_retired (
+                name VARCHAR PRIMARY KEY, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL, body VARCHAR NOT NULL)
+            """,
+            """
+            CREATE TABLE audit_holds (correlation_id VARCHAR PRIMARY KEY, body VARCHAR NOT NULL)
+            """,
+            """
+            CREATE TABLE audit_keys (key_id VARCHAR PRIMARY KEY, public_key VARCHAR NOT NULL)
             """,
         ),
     ),

@@ -20,12 +20,15 @@ from typing import Any, Protocol
 
 import orjson
 import structlog
+from pydantic import ValidationError
 
-from catalog import audit, executions, records, sessions
+from catalog import audit, etags, executions, records, searches, sessions
 from catalog.draft import Draft
 from catalog.embed import Embedder
-from catalog.errors import Conflict, NotFound
+from catalog.errors import Conflict, NotFound, PreconditionFailed
 from catalog.events import AuditQuery
+from catalog.keeper import Keeper
+from catalog.policy import TrailPolicy
 from catalog.search import document_text
 from catalog.store import Connection, Store
 from kubernaut_ray.clock import Clock, parse_rfc3339
@@ -56,10 +59,22 @@ class WorkflowSource(Protocol):
 class Owner:
     """Owns the catalog and the audit trail of one data directory. Thread-safe. ``close`` it, or the file stays locked."""
 
-    def __init__(self, directory: Path, *, embedder: Embedder, source: WorkflowSource, now: Clock) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        embedder: Embedder,
+        source: WorkflowSource,
+        now: Clock,
+        policy: TrailPolicy = TrailPolicy(),  # noqa: B008 - frozen
+    ) -> None:
         self._store = Store(directory / FILE)
         self._embedder, self._source, self._now = embedder, source, now
-        self._sequence = self._store.read(audit.last_sequence)
+        try:
+            self._keeper = Keeper(self._store, directory, policy, now)
+        except BaseException:
+            self._store.close()
+            raise
         self._version = self._store.read(records.version)
         self._snapshot: tuple[int, bytes] = (-1, b"")
         self._building = threading.Lock()
@@ -70,17 +85,22 @@ class Owner:
             "version": lambda _: lambda _c: b"null",
             "workflow": _workflow,
             "workflows": _workflows,
-            "audit_find": _audit_find,
-            "timeline": _timeline,
+            "audit_find": self._audit_find,
+            "timeline": self._timeline,
             "session_get": lambda p: lambda c: sessions.get(c, p["session_id"]).encode(),
             "execution_statistics": _execution_statistics,
+            "search_gaps": lambda p: lambda c: searches.in_vain(c, p["since_us"], p["min_relevance"], p["limit"]),
+            "audit_get": lambda p: lambda c: audit.get(c, p["event_id"], self._keeper.directory).encode(),
+            **self._keeper.reads,
         }
         self._writes: Mapping[str, Callable[[Any], Answer]] = {
             "patch": self._patch,
             "audit_append": self._audit_append,
             "session_put": self._session_put,
             "execution_record": self._execution_record,
+            **self._keeper.writes,
         }
+        self._slow: Mapping[str, Callable[[Any], Any]] = {"audit_archive": self._keeper.archive}
         self._store.write(lambda c: sessions.forget_old(c, now())).result()
 
     @property
@@ -94,6 +114,8 @@ class Owner:
         try:
             if method == "register":
                 self._pool.submit(self._register, payload, answer)
+            elif method in self._slow:
+                self._pool.submit(self._run, self._slow[method], payload, answer)
             elif method in self._reads:
                 self._pool.submit(self._read, self._reads[method], payload, answer)
             elif method in self._writes:
@@ -116,7 +138,14 @@ class Owner:
     def close(self) -> None:
         """Finish what was accepted, checkpoint, release the file."""
         self._pool.shutdown(wait=True)
+        self._keeper.close()
         self._store.close()
+
+    def _run(self, operation: Callable[[Any], Any], payload: bytes, answer: Future[bytes]) -> None:
+        try:
+            self._reply(answer, orjson.dumps(operation(orjson.loads(payload))))
+        except Exception as error:  # noqa: BLE001 - a pool thread has no caller but this answer
+            self._refuse(answer, error)
 
     def _read(self, prepare: Callable[[Any], Answer], payload: bytes, answer: Future[bytes]) -> None:
         try:
@@ -146,17 +175,40 @@ class Owner:
 
     def _patch(self, payload: Any) -> Answer:
         change = WorkflowPatch.model_validate(payload["patch"])
-        return lambda c: _json(records.patch(c, payload["workflow_id"], change, payload["by"], self._now()))
+        expected = payload.get("if_match", ())
+
+        def patch(connection: Connection) -> bytes:
+            if expected:
+                etags.require(expected, _json(records.get(connection, payload["workflow_id"])))
+            return _json(records.patch(connection, payload["workflow_id"], change, payload["by"], self._now()))
+
+        return patch
 
     def _audit_append(self, payload: Any) -> Answer:
         count = len(payload["event_id"])
 
         def append(connection: Connection) -> bytes:
-            stored = audit.append(connection, payload, self._sequence + 1, self._now())
-            self._sequence += count
+            stored = self._keeper.append(connection, payload)
             return _json(AuditBatchResult(stored=stored, duplicates=count - stored))
 
         return append
+
+    def _audit_find(self, payload: Any) -> Answer:
+        query = AuditQuery.model_validate(payload)
+
+        def run(connection: Connection) -> bytes:
+            bodies, total = audit.find(connection, query, self._keeper.directory)
+            pagination = _pagination(query.limit, query.offset, len(bodies), total)
+            return b'{"data":[%s],"pagination":%s}' % (",".join(bodies).encode(), _json(pagination))
+
+        return run
+
+    def _timeline(self, payload: Any) -> Answer:
+        name = payload["remediation_id"]
+        return lambda c: (
+            b'{"remediation_id":%s,"events":[%s]}'
+            % (orjson.dumps(name), ",".join(audit.timeline(c, name, self._keeper.directory)).encode())
+        )
 
     def _session_put(self, payload: Any) -> Answer:
         session = InvestigationSession.model_validate(payload["session"])
@@ -211,12 +263,19 @@ class Owner:
         match error:
             case InvalidInput():
                 body = {"kind": "InvalidInput", "message": str(error), "problems": error.problems}
-            case NotFound() | Conflict():
+            case NotFound() | Conflict() | PreconditionFailed():
                 body = {"kind": type(error).__name__, "message": str(error)}
             case Retryable():
                 body = {"kind": "Retryable", "message": str(error), "after": error.after}
             case Permanent():
                 body = {"kind": "Permanent", "message": str(error), "reason": error.reason}
+            case ValidationError():
+                found = error.errors(include_url=False, include_context=False, include_input=False)
+                body = {
+                    "kind": "InvalidInput",
+                    "message": "the catalog owner cannot read the request",
+                    "problems": [(".".join(map(str, e["loc"])), str(e["msg"])) for e in found],
+                }
             case ValueError():
                 body = {"kind": "InvalidInput", "message": f"the catalog owner cannot read the request: {error}"}
             case _:
@@ -245,28 +304,6 @@ def _workflows(payload: Any) -> Answer:
         return _json(WorkflowPage(workflows=found, pagination=_pagination(limit, offset, len(found), total)))
 
     return run
-
-
-def _audit_find(payload: Any) -> Answer:
-    query = AuditQuery.model_validate(payload)
-
-    def run(connection: Connection) -> bytes:
-        bodies, total = audit.find(connection, query)
-        pagination = _pagination(query.limit, query.offset, len(bodies), total)
-        return b'{"data":[%s],"pagination":%s}' % (",".join(bodies).encode(), _json(pagination))
-
-    return run
-
-
-def _timeline(payload: Any) -> Answer:
-    name = payload["remediation_id"]
-    return lambda c: (
-        b'{"remediation_id":%s,"events":[%s]}'
-        % (
-            orjson.dumps(name),
-            ",".join(audit.timeline(c, name)).encode(),
-        )
-    )
 
 
 def _execution_statistics(payload: Any) -> Answer:

@@ -22,6 +22,8 @@ class Name(msgspec.Struct, frozen=True):
 
     workflow_id: str
     workflow_name: str
+    version: str
+    is_latest_version: bool
 
 
 _name = msgspec.json.Decoder(Name)
@@ -54,6 +56,9 @@ class Records(Sequence[Workflow]):
 
     def name(self, position: int) -> Name:
         return _name.decode(self.json(position))
+
+    def names(self) -> Iterator[Name]:
+        return (self.name(position) for position in range(len(self)))
 
 
 @dataclass(frozen=True, slots=True)

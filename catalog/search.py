@@ -11,26 +11,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
-from catalog import match
+from catalog import explain, match
 from catalog.embed import Embedder
+from catalog.hits import Hit
 from catalog.index import Index, Mask, Positions
 from catalog.lexical import Floats, bag, best, merged
 from catalog.text import terms
 from kubernaut_ray.contracts.catalog import (
     ANY,
-    ScoreBreakdown,
     SearchExclusion,
+    SearchFilters,
     SearchHit,
     SearchRequest,
     SearchResponse,
     Workflow,
+    WorkflowExplanation,
 )
-from kubernaut_ray.crds.enums import WorkflowStatus
+from kubernaut_ray.errors import KubernautError
 
 SEMANTIC, LEXICAL, LABELS, DETECTED, CUSTOM = 0.40, 0.40, 0.10, 0.05, 0.05
 PENALTY = 0.10
@@ -44,18 +48,6 @@ EXPLAINED = 200
 """At most this many exclusions are listed."""
 
 
-PARTS = tuple(ScoreBreakdown.model_fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """``parts`` of the score are in the order of ``PARTS``; ``position`` is the record's in the index."""
-
-    score: float
-    position: int
-    parts: tuple[float, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """An answer that refers to the records of its index; rendered from their JSON, or read as models."""
@@ -65,25 +57,29 @@ class Found:
     total_matched: int
     snapshot_version: int
     embedder: str
+    degraded: str
     took_ms: float
     excluded: tuple[SearchExclusion, ...]
+    explanation: WorkflowExplanation | None
 
     def to_json(self) -> bytes:
         """Render a ``SearchResponse``, unset fields left out."""
         records = self.index.records
+        told = {"explanation": self.explanation.to_json()} if self.explanation is not None else {}
         return orjson.dumps(
             {
                 "hits": [
                     {
                         "rank": rank,
                         "score": hit.score,
-                        "score_breakdown": dict(zip(PARTS, hit.parts, strict=True)),
+                        "score_breakdown": hit.named_parts,
                         "workflow": orjson.Fragment(records.json(hit.position)),
                     }
                     for rank, hit in enumerate(self.hits, start=1)
                 ],
                 **self._rest(),
                 "excluded": [exclusion.to_json() for exclusion in self.excluded],
+                **told,
             }
         )
 
@@ -92,18 +88,19 @@ class Found:
             SearchHit(
                 rank=rank,
                 score=hit.score,
-                score_breakdown=ScoreBreakdown(**dict(zip(PARTS, hit.parts, strict=True))),
+                score_breakdown=hit.breakdown,
                 workflow=self.index.records[hit.position],
             )
             for rank, hit in enumerate(self.hits, start=1)
         )
-        return SearchResponse(hits=hits, excluded=self.excluded, **self._rest())
+        return SearchResponse(hits=hits, excluded=self.excluded, explanation=self.explanation, **self._rest())
 
     def _rest(self) -> dict[str, Any]:
         return {
             "total_matched": self.total_matched,
             "snapshot_version": self.snapshot_version,
             "embedder": self.embedder,
+            "degraded": self.degraded,
             "took_ms": self.took_ms,
         }
 
@@ -129,9 +126,8 @@ def _signals(workflow: Workflow) -> str:
 def search(index: Index, embedder: Embedder, request: SearchRequest, *, version: int) -> Found:
     """Answer a search on one index. CPU only, safe from several threads at a time."""
     started = time.perf_counter()
-    filters = request.filters
-    mask = index.admitted(filters, include_disabled=request.include_disabled)
-    query = embedder.embed([request.query])[0]
+    mask = index.admitted(request.filters, include_disabled=request.include_disabled)
+    query, degraded = _understood(index, embedder, request.query)
     said = terms(request.query)
     left = int(np.count_nonzero(mask))
     pool = max(POOL, 2 * request.top_k)
@@ -147,27 +143,61 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
         floor = float(every[near].min()) if len(near) >= pool else 0.0
         candidates = merged(near, best(every * mask, pool, floor=floor))
         lexical = every[candidates]
-    hits = _ordered(index, request, query, lexical, candidates)
+    order = partial(_ordered, index, request.filters, query, words_only=bool(degraded))
+    ranking = order(lexical, candidates)
+    hits = ranking.hits(request.top_k, request.min_score)
+    explanation = None
+    if request.explain_workflow:
+
+        def score_of(position: int) -> Hit:
+            alone = np.asarray([position])
+            return order(index.lexical.scores_of(said, alone), alone).hits(1)[0]
+
+        explanation = explain.workflow(index, request, ranking.hits(len(candidates)), score_of)
     return Found(
         index=index,
         hits=hits,
         total_matched=left,
         snapshot_version=version,
         embedder=embedder.fingerprint,
+        degraded=degraded,
         took_ms=round((time.perf_counter() - started) * 1000, 3),
         excluded=tuple(_exclusions(index, request, mask, hits)) if request.explain else (),
+        explanation=explanation,
     )
 
 
+def _understood(index: Index, embedder: Embedder, query: str) -> tuple[Floats, str]:
+    """Return the query's vector; or zeros and why, when it cannot be embedded now: an incident does not wait for a model."""
+    try:
+        return embedder.embed([query])[0], ""
+    except KubernautError as error:
+        return np.zeros(index.dimension, dtype=np.float32), f"ordered by words and labels only: {error}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Scores, best first, of the records at ``positions``; row ``i`` of ``parts`` belongs to the ``i``-th."""
+
+    scores: npt.NDArray[np.float64]
+    positions: Positions
+    parts: npt.NDArray[np.float64]
+
+    def hits(self, count: int, min_score: float = 0.0) -> tuple[Hit, ...]:
+        count = min(count, int(np.count_nonzero(self.scores >= min_score)))
+        first = (self.scores[:count].tolist(), self.positions[:count].tolist(), self.parts[:count].tolist())
+        return tuple(Hit(score, position, tuple(parts)) for score, position, parts in zip(*first, strict=True))
+
+
 def _ordered(
-    index: Index, request: SearchRequest, query: Floats, lexical: Floats, positions: Positions
-) -> tuple[Hit, ...]:
-    """Score candidates, ``lexical[i]`` being that of ``positions[i]``; best first. Records are sorted by id, so a position is the tiebreak."""
-    filters = request.filters
+    index: Index, filters: SearchFilters, query: Floats, lexical: Floats, positions: Positions, *, words_only: bool
+) -> _Ranking:
+    """Score candidates, ``lexical[i]`` being that of ``positions[i]``. Records are sorted by id, so a position is the tiebreak."""
     parts = np.stack(
         (
             SEMANTIC * index.similarity(query, positions),
-            LEXICAL * lexical,
+            # Words have the weight of both then, so that scores and a min_score mean what they meant.
+            (SEMANTIC + LEXICAL if words_only else LEXICAL) * lexical,
             LABELS * index.label_strength(filters, positions),
             DETECTED * index.detected_strength(filters, positions),
             CUSTOM * index.custom_strength(filters, positions),
@@ -178,13 +208,7 @@ def _ordered(
     semantic, words, labels, detected, custom, penalty = rounded = np.round(parts.astype(np.float64), DIGITS)
     total = np.round(np.clip(semantic + words + labels + detected + custom - penalty, 0.0, 1.0), DIGITS)
     order = np.lexsort((positions, -total))
-    order = order[total[order] >= request.min_score][: request.top_k]
-    return tuple(
-        Hit(score, position, tuple(values))
-        for score, position, values in zip(
-            total[order].tolist(), positions[order].tolist(), rounded[:, order].T.tolist(), strict=True
-        )
-    )
+    return _Ranking(total[order], positions[order], rounded[:, order].T)
 
 
 def _exclusions(index: Index, request: SearchRequest, mask: Mask, hits: Sequence[Hit]) -> Iterator[SearchExclusion]:
@@ -195,12 +219,5 @@ def _exclusions(index: Index, request: SearchRequest, mask: Mask, hits: Sequence
         record = index.records[number]
         reason = "admitted by its labels, but scored below the workflows in the answer"
         if not mask[number]:
-            reason = match.refusal(record.labels, request.filters) or _status(record)
+            reason = match.refusal(record.labels, request.filters) or explain.status(record)
         yield SearchExclusion(workflow_id=record.workflow_id, workflow_name=record.workflow_name, reason=reason)
-
-
-def _status(record: Workflow) -> str:
-    if record.status is not WorkflowStatus.ACTIVE:
-        why = f": {record.disabled_reason}" if record.disabled_reason else ""
-        return f"it is {record.status.value}{why}"
-    return "a newer version of it is registered"

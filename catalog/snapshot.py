@@ -21,7 +21,7 @@ from catalog.lexical import Lexical
 from catalog.packed import LABEL_FIELDS, Column, Records
 from catalog.search import Found, search
 from kubernaut_ray.contracts.catalog import SearchRequest, SearchResponse, Workflow
-from kubernaut_ray.errors import Permanent
+from kubernaut_ray.errors import Permanent, Retryable
 
 T = TypeVar("T", bound=np.generic)
 
@@ -49,17 +49,21 @@ def pack(version: int, fingerprint: str, workflows: Sequence[Workflow], vectors:
 
 
 def load(data: bytes, embedder: Embedder, *, exact: bool = False) -> Snapshot:
-    """Read a snapshot. With ``exact`` every search compares with all that its filter leaves, to measure others by. Raises ``Permanent`` for bytes that are none, or that another embedder made."""
+    """Read a snapshot. Raises ``Permanent`` for bytes that are none, ``Retryable`` for what another embedder made.
+
+    With ``exact`` every search compares with all that its filter leaves, to measure others by.
+    """
     if not data.startswith(MAGIC):
         raise Permanent("these bytes are no catalog snapshot of this release", reason="NotASnapshot")
     length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "big")
     start = len(MAGIC) + 8 + length
     header = orjson.loads(data[len(MAGIC) + 8 : start])
     if header["embedder"] != embedder.fingerprint:
-        raise Permanent(
+        # Passing while a new setting reaches one process after the other.
+        raise Retryable(
             f"the snapshot was made with embedder {header['embedder']}, this replica has {embedder.fingerprint}; "
-            "give owner and replicas the same settings",
-            reason="EmbedderMismatch",
+            "if this stays so, give owner and replicas the same settings and the same model",
+            after=5.0,
         )
     base = start + -start % ALIGNMENT
     places = header["places"]

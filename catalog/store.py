@@ -53,6 +53,7 @@ class Store:
         self._closed = False
         self.broken = False
         """The database gave up on itself; only opening the file anew helps."""
+        self._settled: Callable[[bool], None] = lambda _: None
         self._thread = threading.Thread(target=self._write_forever, name="catalog-writer", daemon=True)
         self._thread.start()
 
@@ -82,6 +83,10 @@ class Store:
                     self._reader.execute("COMMIT")
             except duckdb.Error as error:
                 raise self._fault(error) from None
+
+    def tell(self, settled: Callable[[bool], None]) -> None:
+        """Call this on the writer thread after each transaction, with whether it was committed."""
+        self._settled = settled
 
     def close(self) -> None:
         """Finish what is queued, checkpoint, and let go of the file."""
@@ -137,7 +142,9 @@ class Store:
         except BaseException:
             with contextlib.suppress(duckdb.Error):
                 self._connection.execute("ROLLBACK")
+            self._settled(False)
             raise
+        self._settled(True)
         return outcomes
 
     def _fault(self, error: duckdb.Error) -> Retryable:
@@ -181,6 +188,9 @@ def _migrate(connection: Connection, file: Path) -> None:
         if number > current:
             connection.execute("BEGIN TRANSACTION")
             for statement in statements:
-                connection.execute(statement)
+                if isinstance(statement, str):
+                    connection.execute(statement)
+                else:
+                    statement(connection)
             connection.execute("INSERT INTO migrations VALUES (?, ?, epoch_us(now()))", [number, name])
             connection.execute("COMMIT")

@@ -12,5 +12,5 @@ def delay(doublings: int, *, base: float, longest: float, told: float | None = N
 
     ``told`` is what the other side asked for (Retry-After); the result is never less.
     """
-    backoff = min(base * 2 ** min(doublings, MAX_DOUBLINGS), longest)
+    backoff: float = min(base * 2 ** min(doublings, MAX_DOUBLINGS), longest)
     return max(told or 0.0, backoff * random.uniform(0.5, 1.0))  # noqa: S311 - spreading load, not a secret

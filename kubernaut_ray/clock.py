@@ -20,7 +20,7 @@ def utcnow() -> datetime:
 
 def rfc3339(instant: datetime) -> str:
     """Render an instant as RFC 3339 with microseconds and ``Z`` (metav1.MicroTime)."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:
@@ -28,7 +28,15 @@ def parse_rfc3339(text: str) -> datetime:
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
         raise ValueError(f"{text!r} has no offset; RFC 3339 wants one, for example 2026-01-31T12:00:00Z")
-    return instant.astimezone(UTC)
+    return in_utc(instant)
+
+
+def in_utc(instant: datetime) -> datetime:
+    """Return an instant in UTC. Raises ``ValueError`` for one that only another zone can name (the ends of the calendar)."""
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the instant is outside the years 1 to 9999 in UTC") from error
 
 
 def parse_duration(text: str) -> timedelta:

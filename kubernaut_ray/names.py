@@ -102,6 +102,14 @@ def notification(kind: str, remediation: str, attempt: int = 0) -> str:
     return _attempt(f"nr-{kind}-{remediation}", attempt)
 
 
+def attempt_of(child: str, first: str) -> int | None:
+    """Return the attempt that a child belongs to, by its name and that of attempt 0; ``None`` for another's child."""
+    if child == first:
+        return 0
+    tail = child.removeprefix(f"{first}-recovery-")
+    return int(tail) if tail != child and tail.isascii() and tail.isdigit() and len(tail) < 7 else None
+
+
 def pipeline_run(target_resource: str) -> str:
     """Name the PipelineRun for a target; its uniqueness is the per-target lock."""
     return f"wfe-{hashlib.sha256(target_resource.encode()).hexdigest()[:16]}"

@@ -7,10 +7,10 @@ Durations are seconds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from kubernaut_ray import names
@@ -184,18 +184,55 @@ class LlmSettings(Group):
     sessions_concurrent: int = 8
 
 
+class RegistryAccess(Group):
+    """How to speak with one OCI registry. The default is HTTPS, verified against the system's authorities."""
+
+    plain_http: bool = False
+    skip_tls_verify: bool = False
+    """Take any certificate. Digests are still verified; a login is then told to whoever answers."""
+    ca_file: Path | None = None
+    """Authorities (PEM) to trust in the place of the system's."""
+    client_certificate: Path | None = None
+    """PEM, for registries that want one; may hold the key too."""
+    client_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.client_key and not self.client_certificate:
+            raise ValueError("client_key needs client_certificate")
+        if self.plain_http and (self.skip_tls_verify or self.ca_file or self.client_certificate):
+            raise ValueError("plain_http speaks no TLS: leave out skip_tls_verify, ca_file and client_certificate")
+        if self.skip_tls_verify and self.ca_file:
+            raise ValueError("skip_tls_verify would ignore ca_file: leave one of them out")
+        return self
+
+
 class CatalogSettings(Group):
-    registry_insecure: bool = False
-    """Talk plain HTTP to the OCI registry."""
+    registry_access: dict[str, RegistryAccess] = {}
+    """By ``HOST[:PORT]`` as references write it, for example ``{registry.lan:5000: {ca_file: /etc/registry-ca.pem}}``."""
     registry_config: Path | None = None
-    """A docker ``config.json`` with registry credentials."""
+    """A docker ``config.json`` with registry logins; docker's own (``$DOCKER_CONFIG``, ``~/.docker``) where none is set."""
     audit_flush_interval: Seconds = 0.25
+    audit_checkpoint_events: Annotated[int, Field(ge=1, le=65_536)] = 4096
+    """After so many events of the audit trail a checkpoint seals them."""
+    audit_checkpoint_interval: Seconds = 60
+    """An event waits no longer than this for its checkpoint."""
+    audit_signing_key: Path | None = None
+    """The Ed25519 private key (PEM) that signs checkpoints; made in the catalog's directory when not given."""
+    audit_hot_months: Annotated[int, Field(ge=1)] = 1
+    """Full months, besides the current one, that stay in the database; older ones are rolled off into Parquet files."""
+    audit_retention_days: Annotated[int, Field(ge=31)] = 2555
+    """Archived events are deleted after this: 7 years. A legal hold keeps them."""
     search_replicas: Annotated[int, Field(ge=1)] = 1
-    embedder: Literal["lexicon", "endpoint"] = "lexicon"
-    """``lexicon`` works offline; ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
+    embedder: Literal["lexicon", "model", "endpoint"] = "lexicon"
+    """``lexicon`` works offline and needs nothing; ``model`` runs a sentence-embedding model here (extra ``embeddings``);
+    ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
     embedder_base_url: str = ""
     """Ends in ``/v1``."""
     embedder_model: str = ""
+    """For ``model`` a directory, or a name on the Hugging Face hub; for ``endpoint`` the model's name there."""
+    embedder_dimension: Annotated[int, Field(ge=1)] | None = None
+    """Of the endpoint's vectors; asked for once where it is not set."""
     embedder_api_key: SecretStr | None = None
     """From the environment (``KUBERNAUT_CATALOG__EMBEDDER_API_KEY``); never written anywhere."""
 

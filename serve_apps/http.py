@@ -30,6 +30,7 @@ from serve_apps.problem import Problem
 
 __all__ = ["Gate", "KubeGate", "Problem", "Rule", "install", "user_of"]
 
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 OPEN_PATHS = frozenset({"/health", "/healthz", "/ready", "/metrics"})
 TRUSTED_TRANSPORT = UserInfo("system:unauthenticated")
 """The user of every request when an app was installed without a gate (in-process callers only)."""
@@ -58,6 +59,7 @@ def install(
     login_path: str = "",
     content_security_policy: str = "default-src 'none'",
     basic: bool = False,
+    cache_control: str = "",
 ) -> None:
     """Wear the shell.
 
@@ -65,7 +67,7 @@ def install(
     in ``/`` opens everything below it). ``cookie`` names a cookie that may carry the token instead of the header; with
     ``login_path`` a browser without a token is sent there instead of being told 401. ``basic`` takes the token also as the
     password of HTTP basic authentication, whatever the user name, for senders that know only a URL. Not where browsers go:
-    they keep such a password and send it unasked.
+    they keep such a password and send it unasked. ``cache_control`` is the Cache-Control of answers that have none of their own.
     """
     for kind in (HTTPException, RequestValidationError, KubernautError):
         app.add_exception_handler(kind, _answer)
@@ -81,6 +83,7 @@ def install(
         login_path=login_path,
         content_security_policy=content_security_policy,
         basic=basic,
+        cache_control=cache_control,
     )
 
 
@@ -94,7 +97,18 @@ async def _answer(request: Request, error: Exception) -> Response:
     answer = problem.of(error)
     if answer is None:
         raise error
+    if answer.status == 405:
+        answer.headers = {"Allow": _allowed(request)}
     return answer.response(instance=request.url.path, request_id=request.state.request_id)
+
+
+def _allowed(request: Request) -> str:
+    """Return every method of this path: the router tells only those of the first route that it finds."""
+    return ", ".join(
+        method
+        for method in METHODS
+        if any(r.matches({**request.scope, "method": method})[0] is Match.FULL for r in request.app.routes)
+    )
 
 
 class _Shell:
@@ -112,6 +126,7 @@ class _Shell:
         login_path: str,
         content_security_policy: str,
         basic: bool,
+        cache_control: str,
     ) -> None:
         self.app, self._router, self._service = app, router, service
         self._gate, self._rules, self._limit = gate, rules, max_body_bytes
@@ -119,6 +134,8 @@ class _Shell:
         self._open = frozenset(p for p in open_paths if not p.endswith("/"))
         self._open_below = tuple(p for p in open_paths if p.endswith("/"))
         headers = {**SECURITY_HEADERS, "content-security-policy": content_security_policy}
+        if cache_control:
+            headers["cache-control"] = cache_control
         self._headers = [(k.encode(), v.encode()) for k, v in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

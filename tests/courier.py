@@ -38,6 +38,8 @@ from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import NotFound
 from kubernaut_ray.kube.resources import CONFIG_MAP, NOTIFICATION_REQUEST
 
+ACCEPTED = "courier.parcel.accepted"
+
 PHASES = PhaseTable(
     "NotificationRequest",
     {
@@ -61,7 +63,7 @@ def decide(seen: Seen, now: datetime) -> Decision[NotificationRequestStatus]:
     match status.phase:
         case None:
             fact = AuditEvent.fact(
-                "courier.parcel.accepted",
+                ACCEPTED,
                 correlation_id=own.name,
                 category=AuditCategory.NOTIFICATION,
                 now=now,

@@ -25,7 +25,9 @@ from kubernaut_ray.control.decision import Call, Controller, Key, Performer
 from kubernaut_ray.control.reconcile import Reconciler
 from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube.client import KubeClient, Object, ObjectList
+from tests import courier
 from tests.memory_kube import MemoryKube
+from tests.trail import fits
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _INSTANT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
@@ -148,6 +150,8 @@ class _Sink:
         self.facts: dict[str, AuditEvent] = {}
 
     async def record(self, event: AuditEvent) -> None:
+        if event.event_type != courier.ACCEPTED:
+            fits(event)
         self._fuse.point(f"before audit {event.event_type}")
         self.facts.setdefault(event.event_id, event)
         self._fuse.point(f"after audit {event.event_type}")

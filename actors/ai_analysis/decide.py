@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from actors.ai_analysis import answer
 from actors.ai_analysis.approval import ApprovalVerdict, approval_context
-from actors.ai_analysis.events import fact
+from actors.ai_analysis.events import fact, found
 from actors.ai_analysis.observe import NotAsked, NotStarted, Observed, Refused, Unreachable
 from actors.ai_analysis.request import build_request, session_id
 from kubernaut_ray import clock, conditions
@@ -26,6 +26,7 @@ from kubernaut_ray.crds.enums import AIAnalysisPhase as Phase
 from kubernaut_ray.crds.enums import AIAnalysisReason as Reason
 from kubernaut_ray.crds.enums import AIAnalysisSubReason as Sub
 from kubernaut_ray.crds.enums import AuditOutcome
+from kubernaut_ray.redact import redact
 from kubernaut_ray.settings import Settings
 
 Result = Decision[AIAnalysisStatus]
@@ -102,7 +103,9 @@ def _investigating(seen: Observed, now: datetime, settings: Settings) -> Result:
         case NotAsked() | NotStarted():
             # Its id is in the status already; what started it may have died, or its store may have been emptied.
             wake_at = min(now + timedelta(seconds=POLL_FIRST), deadline)
-            return Decision("InvestigationStarts", effects=(_start(analysis, settings),), wake_at=wake_at)
+            # The fact first: once the call is made, what is seen is the investigation, and nobody comes back here to tell.
+            effects = (_called(analysis, now), _start(analysis, settings))
+            return Decision("InvestigationStarts", effects=effects, wake_at=wake_at)
         case Unreachable():
             wait = found.after if found.after is not None else UNREACHABLE_POLL
             return Decision("HolmesGptUnreachable", wake_at=min(now + timedelta(seconds=wait), deadline))
@@ -194,7 +197,7 @@ def _failed_investigation(
         message=answer.clip(f"Investigation {failures} failed and is tried again: {message}", answer.LONG),
     )
     event = fact(
-        analysis, "error.occurred", now, str(failures), outcome=AuditOutcome.FAILURE, error=answer.clip(message, 2000), attempt=failures
+        analysis, "error.occurred", now, str(failures), outcome=AuditOutcome.FAILURE, error=redact(answer.clip(message, 2000)), attempt=failures
     )  # fmt: skip
     return Decision("InvestigationFailed", status, (event,), wake_at=min(retry_at, _deadline(analysis)))
 
@@ -211,11 +214,12 @@ def _analyzing(seen: Observed, now: datetime) -> Result:
     effects = (
         fact(
             analysis, "rego.evaluation", now, verdict.policy_hash, policy_hash=verdict.policy_hash, degraded=verdict.degraded,
+            matched_rules=list(verdict.evaluation.matched_rules),
             outcome=AuditOutcome.FAILURE if verdict.degraded else AuditOutcome.SUCCESS,
         ),
         fact(
             analysis, "approval.decision", now, approval_required=verdict.required, reason=verdict.reason,
-            confidence=chosen.confidence, environment=analysis.spec.analysis_request.signal_context.environment.value,
+            confidence=chosen.confidence, policy_hash=verdict.policy_hash, environment=analysis.spec.analysis_request.signal_context.environment.value,
             decision=verdict.evaluation.decision.value,
         ),
     )  # fmt: skip
@@ -264,7 +268,7 @@ def _fail(analysis: AIAnalysis, reason: Reason, sub: Sub, message: str, now: dat
     marks = (("Ready", False, str(sub), answer.clip(message, answer.SHORT)),)
     event = fact(
         analysis, "error.occurred", now, "final", outcome=AuditOutcome.FAILURE, reason=reason.value, sub_reason=sub.value,
-        error=answer.clip(message, 2000),
+        error=redact(answer.clip(message, 2000)),
     )  # fmt: skip
     return _end(analysis, Phase.FAILED, reason, message, now, (event,), marks, {**changes, "sub_reason": sub})
 
@@ -300,6 +304,7 @@ def _end(
         outcome=AuditOutcome.SUCCESS if phase is Phase.COMPLETED else AuditOutcome.FAILURE,
         workflow=chosen.workflow_name if chosen else None, confidence=status.confidence, model=status.investigated_by or None,
         sub_reason=status.sub_reason.value if status.sub_reason else None, approval_required=status.approval_required,
+        message=redact(answer.clip(message, 2000)), **found(status),
     )  # fmt: skip
     return Decision(str(status.sub_reason or reason), status, (*effects, event, _moved(analysis, phase, now)))
 
@@ -324,11 +329,16 @@ def _start(analysis: AIAnalysis, settings: Settings) -> Call:
 
 
 def _started(analysis: AIAnalysis, now: datetime) -> tuple[Audit, ...]:
-    call = fact(
-        analysis, "holmesgpt.call", now, session_id(analysis), session_id=session_id(analysis),
+    return _called(analysis, now), _moved(analysis, Phase.INVESTIGATING, now)
+
+
+def _called(analysis: AIAnalysis, now: datetime) -> Audit:
+    """The fact that an investigation was asked for; one fact a session, however often it is asked for."""
+    session = session_id(analysis)
+    return fact(
+        analysis, "holmesgpt.call", now, session, session_id=session,
         is_recovery_attempt=analysis.spec.is_recovery_attempt,
     )  # fmt: skip
-    return call, _moved(analysis, Phase.INVESTIGATING, now)
 
 
 def _moved(analysis: AIAnalysis, phase: Phase, now: datetime) -> Audit:

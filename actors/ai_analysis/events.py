@@ -7,8 +7,9 @@ from typing import Any
 
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.control.decision import Audit
-from kubernaut_ray.crds.ai_analysis import AIAnalysis
+from kubernaut_ray.crds.ai_analysis import AIAnalysis, AIAnalysisStatus
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
+from kubernaut_ray.redact import redact_values
 
 ACTOR = "aianalysis-controller"
 
@@ -40,3 +41,28 @@ def fact(
             event_data={k: v for k, v in data.items() if v is not None},
         )
     )
+
+
+def found(status: AIAnalysisStatus) -> dict[str, Any]:
+    """Return what an analysis found, as ``event_data``: cause, evidence, the choice and what it was chosen over.
+
+    Its texts were redacted where they were made; parameters were not.
+    """
+    chosen, cause = status.selected_workflow, status.root_cause_analysis
+    return {
+        "investigation_id": status.investigation_id,
+        "investigation_seconds": status.investigation_time,
+        "root_cause": cause.model_dump(mode="json") if cause else None,
+        "evidence": list(status.evidence),
+        "warnings": list(status.warnings),
+        "selected_workflow": {
+            **chosen.model_dump(mode="json"),
+            "parameters": redact_values(chosen.parameters),
+        }
+        if chosen
+        else None,
+        "alternative_workflows": [
+            one.model_dump(mode="json", exclude={"container_image"}) for one in status.alternative_workflows
+        ],
+        "target_in_owner_chain": status.target_in_owner_chain,
+    }

@@ -13,6 +13,8 @@ from typing import Any
 
 from actors.approval.phases import phase_of
 from kubernaut_ray import clock, conditions
+from kubernaut_ray.contracts import approvals
+from kubernaut_ray.contracts.approvals import SYSTEM
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.control.decision import Audit, Decision
 from kubernaut_ray.crds.enums import ApprovalDecision, AuditCategory, AuditOutcome
@@ -24,7 +26,6 @@ from kubernaut_ray.crds.remediation_approval_request import (
 Status = RemediationApprovalRequestStatus
 
 ACTOR = "approval-controller"
-SYSTEM = "system"
 MESSAGE_LIMIT = 32_768
 """What a status message holds; a person's own words may be as long already."""
 UNKNOWN = "unknown (kubectl)"
@@ -104,8 +105,16 @@ def _seal(request: RemediationApprovalRequest, decision: ApprovalDecision, now: 
         reason=str(decision),
         message=message,
     )
-    outcome = AuditOutcome.SUCCESS if decision is ApprovalDecision.APPROVED else AuditOutcome.FAILURE
-    return Decision(str(decision), sealed, (_fact(request, decision, by, "user", outcome, now),))
+    fact = approvals.decided(
+        request,
+        decision,
+        now,
+        by=by,
+        via=sealed.decided_via,
+        message=status.decision_message,
+        recorded_by=ACTOR,
+    )
+    return Decision(str(decision), sealed, (Audit(fact),))
 
 
 def _expire(request: RemediationApprovalRequest, now: datetime) -> Decision[Status]:
@@ -131,8 +140,10 @@ def _expire(request: RemediationApprovalRequest, now: datetime) -> Decision[Stat
         reason="Expired",
         message=message,
     )
-    fact = _fact(request, ApprovalDecision.EXPIRED, SYSTEM, "service", AuditOutcome.FAILURE, now)
-    return Decision("Expired", sealed, (fact,))
+    fact = approvals.decided(
+        request, ApprovalDecision.EXPIRED, now, by=SYSTEM, via=sealed.decided_via, message=message, recorded_by=ACTOR
+    )
+    return Decision("Expired", sealed, (Audit(fact),))
 
 
 def _hold(request: RemediationApprovalRequest, now: datetime) -> Decision[Status]:
@@ -145,7 +156,8 @@ def _hold(request: RemediationApprovalRequest, now: datetime) -> Decision[Status
         f"A change to {status.decision or '(none)'} at {now:%H:%M:%S} UTC was put back."
     )
     marks = (("DecisionChangeRefused", True, "DecisionIsFinal", message),)
-    return Decision("DecisionIsFinal", _with(request, marks, now, decision=status.sealed_decision, message=message))
+    held = _with(request, marks, now, decision=status.sealed_decision, message=message)
+    return Decision("DecisionIsFinal", held, (_refused(request, "the decision is final", now),))
 
 
 def _refuse(request: RemediationApprovalRequest, why: str, now: datetime, **changes: Any) -> Decision[Status]:
@@ -155,7 +167,33 @@ def _refuse(request: RemediationApprovalRequest, why: str, now: datetime, **chan
     status = _with(
         request, marks, now, decision=ApprovalDecision.NONE, reason="DecisionRefused", message=message, **changes
     )
-    return Decision("DecisionRefused", status, wake_at=request.spec.required_by)
+    return Decision("DecisionRefused", status, (_refused(request, why, now),), wake_at=request.spec.required_by)
+
+
+def _refused(request: RemediationApprovalRequest, why: str, now: datetime) -> Audit:
+    """The fact that somebody wrote a decision that does not count; the object's version tells one try from the next."""
+    status = request.status
+    return Audit(
+        AuditEvent.fact(
+            "orchestrator.approval.refused",
+            correlation_id=request.spec.remediation_request_ref.name,
+            category=AuditCategory.APPROVAL,
+            now=now,
+            outcome=AuditOutcome.FAILURE,
+            actor=ACTOR,
+            key=(request.uid, request.metadata.resource_version),
+            resource_type=request.kind(),
+            resource_id=request.name,
+            namespace=request.namespace,
+            event_data={
+                "approval_request": request.name,
+                "attempted": str(status.decision),
+                "written_by": status.decided_by,
+                "written_via": status.decided_via,
+                "reason": why,
+            },
+        )
+    )
 
 
 def _with(
@@ -171,39 +209,3 @@ def _with(
             found, type_, status=status, reason=reason, message=message, now=now, generation=generation
         )
     return request.status.replace(**{"observed_generation": generation, "conditions": found, **changes})
-
-
-def _fact(
-    request: RemediationApprovalRequest,
-    decision: ApprovalDecision,
-    by: str,
-    kind: str,
-    outcome: AuditOutcome,
-    now: datetime,
-) -> Audit:
-    workflow = request.spec.recommended_workflow
-    return Audit(
-        AuditEvent.fact(
-            f"orchestrator.approval.{decision.lower()}",
-            correlation_id=request.spec.remediation_request_ref.name,
-            category=AuditCategory.APPROVAL,
-            now=now,
-            outcome=outcome,
-            actor=by[:255],
-            key=(request.uid,),
-            actor_type=kind,
-            resource_type=request.kind(),
-            resource_id=request.name,
-            namespace=request.namespace,
-            event_data={
-                "decision": str(decision),
-                "decided_by": by,
-                "decided_via": request.status.decided_via,
-                "message": request.status.decision_message,
-                "workflow_id": workflow.workflow_id,
-                "container_digest": workflow.container_digest,
-                "required_by": clock.rfc3339(request.spec.required_by),
-                "recorded_by": ACTOR,
-            },
-        )
-    )

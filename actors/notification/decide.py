@@ -26,6 +26,7 @@ from kubernaut_ray.crds.notification_request import (
     NotificationRequestStatus,
 )
 from kubernaut_ray.kube import resources
+from kubernaut_ray.redact import redact
 
 Status = NotificationRequestStatus
 
@@ -70,7 +71,7 @@ def _nowhere(seen: Observed, now: datetime) -> Decision[Status]:
         message=message,
         completion_time=now,
     )
-    fact = _fact(seen.notification, "failed", "(none)", AuditOutcome.FAILURE, now, error=message)
+    fact = _fact(seen.notification, "failed", "(none)", AuditOutcome.FAILURE, now, attempts=0, error=message, of=0)
     return Decision("NoChannelsResolved", status, (fact,))
 
 
@@ -95,7 +96,7 @@ def _deliver(seen: Observed, now: datetime) -> Decision[Status]:
     waits = [_due(standing, seen) for standing in standings if standing.due is not None]
     status = status.replace(next_retry_at=min(waits, default=None))
     before = {s.key for s in _standings(seen, own.status.delivery_attempts, now) if s.over}
-    facts = [_outcome(own, s, attempts, now) for s in standings if s.over and s.key not in before]
+    facts = [_outcome(own, s, attempts, now, of=len(standings)) for s in standings if s.over and s.key not in before]
     reason = str(status.reason or status.phase)
     changed = status if status != own.status else None
     return Decision(reason, changed, (*effects, *promises, *facts), min(waits, default=None))
@@ -226,14 +227,16 @@ def _resolved(seen: Observed, now: datetime, status: bool, reason: str, message:
 
 
 def _outcome(
-    own: NotificationRequest, standing: Standing, attempts: tuple[DeliveryAttempt, ...], now: datetime
+    own: NotificationRequest, standing: Standing, attempts: tuple[DeliveryAttempt, ...], now: datetime, *, of: int
 ) -> Audit:
-    """One fact a delivery, when it is over."""
+    """One fact a delivery, when it is over; ``of`` is how many deliveries the notification has."""
     last = next((a for a in reversed(attempts) if a.channel == standing.key), None)
     if standing.state is State.DELIVERED:
-        return _fact(own, "sent", standing.key, AuditOutcome.SUCCESS, now, attempts=standing.attempts)
+        return _fact(own, "sent", standing.key, AuditOutcome.SUCCESS, now, attempts=standing.attempts, of=of)
     error = last.error if last else ""
-    return _fact(own, "failed", standing.key, AuditOutcome.FAILURE, now, attempts=standing.attempts, error=error)
+    return _fact(
+        own, "failed", standing.key, AuditOutcome.FAILURE, now, attempts=standing.attempts, error=redact(error), of=of
+    )
 
 
 def _fact(

@@ -8,7 +8,7 @@ from typing import Any
 from actors.remediation import children, moves
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
-from kubernaut_ray.control.decision import Decision
+from kubernaut_ray.control.decision import Decision, Effect
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, SignalContext
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
@@ -29,6 +29,7 @@ def begin(
     attempt: int = 0,
     history: tuple[PreviousExecution, ...] = (),
     marks: tuple[Mark, ...] = (),
+    effects: tuple[Effect, ...] = (),
     **changes: Any,
 ) -> Result:
     """Enter Analyzing; ``attempt`` n ≥ 1 is a recovery that is told ``history``, every failure before it."""
@@ -47,7 +48,7 @@ def begin(
         message,
         now,
         settings.orchestrator,
-        effects=(children.create(request, child),),
+        effects=(*effects, children.create(request, child)),
         marks=(*marks, Mark("AIAnalysisReady", True, "Created"), Mark("AIAnalysisComplete", None, "InProgress")),
         **fields,
     )

@@ -52,6 +52,8 @@ def ask(seen: Observed, analysis: AIAnalysis, workflow: SelectedWorkflow, now: d
         category=AuditCategory.APPROVAL,
         approval_request=child.name,
         workflow_id=workflow.workflow_id,
+        workflow_name=workflow.workflow_name,
+        container_digest=workflow.container_digest,
         confidence=workflow.confidence,
         reason=why,
         required_by=clock.rfc3339(required_by),
@@ -99,7 +101,8 @@ def awaiting(seen: Observed, now: datetime, settings: Settings) -> Result:
         case ApprovalDecision.EXPIRED:
             return endings.declined(seen, "ApprovalExpired", _unanswered(approval), now, settings)
         case _ if now >= approval.spec.required_by + timeouts.APPROVAL_GRACE:
-            return endings.declined(seen, "ApprovalExpired", _unanswered(approval), now, settings)
+            expired = facts.unanswered(approval, now)
+            return endings.declined(seen, "ApprovalExpired", _unanswered(approval), now, settings, effects=(expired,))
         case _:
             return moves.stay(seen, "WaitingForApproval", now, settings.orchestrator)
 

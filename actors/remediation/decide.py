@@ -26,6 +26,7 @@ from actors.remediation.blocking import Stage
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
 from kubernaut_ray import names
+from kubernaut_ray.contracts import recorded
 from kubernaut_ray.control.decision import Decision
 from kubernaut_ray.crds.enums import (
     AIAnalysisPhase,
@@ -88,6 +89,9 @@ def _begin(seen: Observed, now: datetime, settings: Settings) -> Result:
         signal=spec.signal_name,
         target=str(spec.target_resource),
         fingerprint=spec.signal_fingerprint,
+        uid=request.uid,
+        opened_by=request.metadata.labels.get(names.LABEL_MANAGED_BY, ""),
+        **recorded.write(spec.to_object()),
     )
     message = f"{spec.signal_name} on {spec.target_resource} was received"
     return moves.advance(seen, Phase.PENDING, "Accepted", message, now, settings.orchestrator, effects=(started,))

@@ -14,7 +14,7 @@ from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
 from actors.remediation.timeouts import Deadline
 from kubernaut_ray import clock
-from kubernaut_ray.control.decision import Decision
+from kubernaut_ray.control.decision import Decision, Effect
 from kubernaut_ray.crds.enums import (
     AuditOutcome,
     FailurePhase,
@@ -185,7 +185,9 @@ def failed(
     )
 
 
-def declined(seen: Observed, reason: str, why: str, now: datetime, settings: Settings) -> Result:
+def declined(
+    seen: Observed, reason: str, why: str, now: datetime, settings: Settings, *, effects: tuple[Effect, ...] = ()
+) -> Result:
     """A person said no, or nobody answered. An unanswered request is more urgent than a refused one."""
     expired = reason == "ApprovalExpired"
     notice = children.notification(
@@ -204,7 +206,7 @@ def declined(seen: Observed, reason: str, why: str, now: datetime, settings: Set
         why,
         now,
         settings.orchestrator,
-        effects=moves.cancel_children(seen, investigation=False),
+        effects=(*effects, *moves.cancel_children(seen, investigation=False)),
         notify=(notice,),
         failure_phase=FailurePhase.APPROVAL,
         failure_reason=why,
@@ -224,6 +226,7 @@ def manual_review(
     history: tuple[PreviousExecution, ...] | None = None,
     skip_reason: SkipReason | None = None,
     blocking_execution: str = "",
+    effects: tuple[Effect, ...] = (),
 ) -> Result:
     """A person takes over. ``Failed`` where an execution of this request failed; else nothing failed, so ``Completed``."""
     request = seen.request
@@ -253,7 +256,7 @@ def manual_review(
         f"A person must take over: {why}",
         now,
         settings.orchestrator,
-        effects=(told,),
+        effects=(*effects, told),
         notify=(_manual_notice(seen, why, priority, failure, str(skip_reason or sub_reason), now),),
         marks=marks,
         outcome=Outcome.MANUAL_REVIEW_REQUIRED,

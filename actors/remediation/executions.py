@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from actors.remediation import analyses, blocking, children, endings, moves, pauses, recovery
+from actors.remediation import analyses, blocking, children, endings, facts, moves, pauses, recovery
 from actors.remediation.blocking import Stage
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
@@ -111,6 +111,7 @@ def _recover(seen: Observed, execution: WorkflowExecution, now: datetime, settin
         settings=limits,
     )
     told = failure.natural_language_summary or failure.message or failure.reason
+    judged = facts.recovery(seen.request, execution, failure, refusal, now)
     if refusal is not None:
         return endings.manual_review(
             seen,
@@ -121,6 +122,7 @@ def _recover(seen: Observed, execution: WorkflowExecution, now: datetime, settin
             priority=NotificationPriority.CRITICAL,
             sub_reason=refusal.reason,
             history=history,
+            effects=(judged,),
         )
     attempt = status.recovery_attempts + 1
     message = f"Recovery attempt {attempt} of {limits.max_recovery_attempts}: {told}"
@@ -132,6 +134,7 @@ def _recover(seen: Observed, execution: WorkflowExecution, now: datetime, settin
         settings,
         attempt=attempt,
         history=history,
+        effects=(judged,),
         marks=(
             Mark("WorkflowExecutionComplete", False, "Failed", told),
             Mark("RecoveryComplete", None, "InProgress", message),

@@ -9,12 +9,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from actors.remediation.recovery import Refusal
 from kubernaut_ray import clock, conditions
+from kubernaut_ray.contracts import approvals
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.control.decision import Audit
-from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
+from kubernaut_ray.crds.enums import ApprovalDecision, AuditCategory, AuditOutcome
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
+from kubernaut_ray.crds.notification_request import NotificationRequest
+from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequest, RemediationRequestStatus
+from kubernaut_ray.crds.shared import FailureDetails
+from kubernaut_ray.crds.workflow_execution import WorkflowExecution
+from kubernaut_ray.redact import redact
 
 ACTOR = "remediation-orchestrator"
 BLOCKED_CONDITION = "Blocked"
@@ -29,7 +36,7 @@ def fact(
     category: AuditCategory = AuditCategory.ORCHESTRATION,
     **data: Any,
 ) -> Audit:
-    """Build ``orchestrator.<event>`` about this request; ``data`` becomes ``event_data``."""
+    """Build ``orchestrator.<event>`` about this request; ``data`` becomes ``event_data``, its texts without secrets."""
     return Audit(
         AuditEvent.fact(
             f"orchestrator.{event}",
@@ -43,7 +50,7 @@ def fact(
             resource_id=request.name,
             namespace=request.namespace,
             severity=request.spec.severity[:20],
-            event_data=data,
+            event_data={key: redact(value) if isinstance(value, str) else value for key, value in data.items()},
         )
     )
 
@@ -87,4 +94,51 @@ def transition(request: RemediationRequest, new: Phase, reason: str, message: st
         to_phase=str(new),
         reason=reason,
         message=message,
+        attempt=status.recovery_attempts,
+    )
+
+
+def recovery(
+    request: RemediationRequest,
+    execution: WorkflowExecution,
+    failure: FailureDetails,
+    refusal: Refusal | None,
+    now: datetime,
+) -> Audit:
+    """The fact that a failed execution leads to another attempt, or that it does not, and why."""
+    made = request.status.recovery_attempts
+    return fact(
+        request,
+        "recovery.started" if refusal is None else "recovery.refused",
+        now,
+        execution.name,
+        outcome=AuditOutcome.PENDING if refusal is None else AuditOutcome.FAILURE,
+        attempt=made + 1 if refusal is None else made,
+        execution=execution.name,
+        failure_reason=failure.reason,
+        failure=failure.natural_language_summary or failure.message,
+        reason=str(refusal.reason) if refusal else "",
+        message=refusal.message if refusal else "",
+    )
+
+
+def unanswered(approval: RemediationApprovalRequest, now: datetime) -> Audit:
+    """The fact that nobody decided in time, where the approval controller is not there to tell it."""
+    by = approvals.SYSTEM
+    return Audit(approvals.decided(approval, ApprovalDecision.EXPIRED, now, by=by, via="deadline", recorded_by=ACTOR))
+
+
+def notified(request: RemediationRequest, notice: NotificationRequest, now: datetime) -> Audit:
+    """The fact that people are to be told; what became of it, each channel tells."""
+    spec = notice.spec
+    return fact(
+        request,
+        "notification.requested",
+        now,
+        notice.name,
+        outcome=AuditOutcome.PENDING,
+        notification=notice.name,
+        type=str(spec.type),
+        priority=str(spec.priority),
+        subject=spec.subject,
     )

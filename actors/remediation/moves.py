@@ -73,8 +73,8 @@ def stay(
     if notify or marks:
         tracked["notification_request_refs"] = _referenced(seen, notify)
         tracked["conditions"] = _marked(status, marks, now, request.metadata.generation)
-    created = tuple(children.create(request, notice) for notice in notify)
-    return _decision(seen, reason, status.replace(**{**tracked, **changes}), (*effects, *created), now, settings)
+    status = status.replace(**{**tracked, **changes})
+    return _decision(seen, reason, status, (*effects, *_told(seen, notify, now)), now, settings)
 
 
 def advance(
@@ -113,8 +113,7 @@ def advance(
         },
     )
     told = facts.transition(request, phase, reason, message, now)
-    created = tuple(children.create(request, notice) for notice in notify)
-    return _decision(seen, reason, new, (*effects, *created, told), now, settings)
+    return _decision(seen, reason, new, (*effects, *_told(seen, notify, now), told), now, settings)
 
 
 def finish(
@@ -135,6 +134,7 @@ def finish(
         request,
         "lifecycle.completed",
         now,
+        phase,
         outcome=AuditOutcome.SUCCESS if phase in _GOOD else AuditOutcome.FAILURE,
         phase=str(phase),
         outcome_of_remediation=str(rest.get("outcome") or ""),
@@ -233,6 +233,12 @@ def _wake(seen: Observed, new: Status, now: datetime, settings: OrchestratorSett
     if phase is Phase.AWAITING_APPROVAL and seen.approval is not None:
         candidates.append(seen.approval.spec.required_by + timeouts.APPROVAL_GRACE)
     return min(candidates, default=None)
+
+
+def _told(seen: Observed, notify: Sequence[NotificationRequest], now: datetime) -> tuple[Effect, ...]:
+    """Create the messages, each with the fact that it is wanted."""
+    created = (children.create(seen.request, notice) for notice in notify)
+    return (*created, *(facts.notified(seen.request, notice, now) for notice in notify))
 
 
 def _marked(status: Status, marks: Iterable[Mark], now: datetime, generation: int) -> tuple[conditions.Condition, ...]:

@@ -9,6 +9,7 @@ from actors.remediation import children, facts, moves, summary
 from actors.remediation.blocking import Block
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
+from kubernaut_ray import clock
 from kubernaut_ray.control.decision import Decision
 from kubernaut_ray.crds.enums import (
     BlockReason,
@@ -37,6 +38,21 @@ def enter(seen: Observed, block: Block, origin: Phase, now: datetime, settings: 
         "blocking_workflow_execution": block.execution,
     }
     message = block.message[:1].upper() + block.message[1:]
+    since = facts.entered(status)
+    told = facts.fact(
+        request,
+        "routing.blocked",
+        now,
+        origin,
+        block.reason,
+        since.isoformat() if since else "",
+        reason=str(block.reason),
+        message=block.message,
+        blocked_from=str(origin),
+        blocked_until=clock.rfc3339(block.until) if block.until else "",
+        duplicate_of=block.duplicate_of,
+        blocking_execution=block.execution,
+    )
     if status.overall_phase is Phase.BLOCKED:
         same = status.block_reason is block.reason
         return moves.stay(
@@ -44,6 +60,7 @@ def enter(seen: Observed, block: Block, origin: Phase, now: datetime, settings: 
             "StillBlocked" if same else block.reason,
             now,
             settings.orchestrator,
+            effects=() if same else (told,),
             message=message,
             **fields,
         )
@@ -59,20 +76,6 @@ def enter(seen: Observed, block: Block, origin: Phase, now: datetime, settings: 
                 metadata=summary.routing(seen, phase=Phase.BLOCKED, **{"skip-reason": block.reason}),
             ),
         )
-    since = facts.entered(status)
-    told = facts.fact(
-        request,
-        "routing.blocked",
-        now,
-        origin,
-        block.reason,
-        since.isoformat() if since else "",
-        reason=str(block.reason),
-        message=block.message,
-        blocked_from=str(origin),
-        duplicate_of=block.duplicate_of,
-        blocking_execution=block.execution,
-    )
     return moves.advance(
         seen,
         Phase.BLOCKED,

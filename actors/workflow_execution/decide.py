@@ -13,7 +13,7 @@ from actors.workflow_execution import locks, outcome, pipelinerun
 from actors.workflow_execution.locks import Hold
 from actors.workflow_execution.observe import Observed
 from kubernaut_ray import names
-from kubernaut_ray.clock import format_duration, parse_duration
+from kubernaut_ray.clock import format_duration, parse_duration, rfc3339
 from kubernaut_ray.conditions import with_condition
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.control.decision import Audit, Create, Decision, Delete, Effect, Key, Patch
@@ -24,6 +24,7 @@ from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.workflow_execution import ExecutionFailureDetails, WorkflowExecution, WorkflowExecutionStatus
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
+from kubernaut_ray.redact import redact_values
 from kubernaut_ray.settings import Settings
 
 Result = Decision[WorkflowExecutionStatus]
@@ -36,13 +37,18 @@ CREATED, RUNNING, COMPLETE, AUDITED = (
 )
 _OVERRUN = timedelta(seconds=60)
 """How long after its timeout a PipelineRun that nobody ends is given up."""
-_STARTED, _COMPLETED, _FAILED = "workflow.started", "workflow.completed", "workflow.failed"
+_STARTED, _COMPLETED, _FAILED, _CANCELLED = (
+    "workflow.started",
+    "workflow.completed",
+    "workflow.failed",
+    "workflow.cancelled",
+)
 
 
 def decide(seen: Observed, now: datetime, settings: Settings) -> Result:
     """Decide the next move of one execution."""
     if seen.execution.metadata.deletion_timestamp is not None:
-        return _deleted(seen)
+        return _deleted(seen, now)
     phase = seen.execution.status.phase
     match phase:
         case None:
@@ -213,6 +219,8 @@ def _fail(
     event = _event(
         seen, _FAILED, AuditOutcome.FAILURE, now,
         reason=str(details.reason), message=details.message[:2000], exit_code=details.exit_code,
+        summary=details.natural_language_summary[:4000], failed_at=rfc3339(details.failed_at),
+        failed_task_index=details.failed_task_index, time_before_failure=details.execution_time_before_failure,
         failed_task=details.failed_task_name, failed_step=details.failed_step_name,
         was_execution_failure=details.was_execution_failure,
     )  # fmt: skip
@@ -248,12 +256,15 @@ def _over(seen: Observed, now: datetime, settings: Settings) -> Result:
     return Decision("LockReleased", execution.status.replace(lock_released=True), (_delete(seen.run),))
 
 
-def _deleted(seen: Observed) -> Result:
+def _deleted(seen: Observed, now: datetime) -> Result:
     """The execution is being deleted: take its own PipelineRun along, and only that."""
     execution = seen.execution
     if names.FINALIZER_WORKFLOW_EXECUTION not in execution.metadata.finalizers:
         return Decision("Deleted")
     effects: list[Effect] = []
+    if execution.status.phase in {Phase.PENDING, Phase.RUNNING}:
+        was = str(execution.status.phase)
+        effects.append(Audit(_event(seen, _CANCELLED, AuditOutcome.FAILURE, now, was=was)))
     if seen.run is not None and seen.mine:
         effects.append(_delete(seen.run))
     rest = tuple(f for f in execution.metadata.finalizers if f != names.FINALIZER_WORKFLOW_EXECUTION)
@@ -322,7 +333,8 @@ def _event(seen: Observed, event_type: str, result: AuditOutcome, now: datetime,
             "version": ref.version,
             "container_image": pipelinerun.pinned_image(execution),
             "target_resource": execution.spec.target_resource,
-            "parameters": dict(execution.spec.parameters),
+            "parameters": redact_values(execution.spec.parameters),
+            "pipeline_run": execution.status.pipeline_run_ref.name if execution.status.pipeline_run_ref else "",
             **{key: value for key, value in data.items() if value not in (None, "")},
         },
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kubernaut_ray import __version__
-from kubernaut_ray.cli import crds, decide, demo, doctor, policy, send, silence, status, up, workflow
+from kubernaut_ray.cli import audit, crds, decide, demo, doctor, policy, send, silence, status, timeline, up, workflow
 
 app = typer.Typer(
     name="kubernaut-ray",
@@ -38,10 +38,12 @@ app.command("demo")(demo.demo)
 app.command("up")(up.up)
 app.command("send")(send.send)
 app.command("status")(status.status)
+app.command("timeline")(timeline.timeline)
 app.command("approve")(decide.approve)
 app.command("reject")(decide.reject)
 app.add_typer(workflow.app, name="workflow")
 app.add_typer(silence.app, name="silence")
 app.add_typer(policy.app, name="policy")
+app.add_typer(audit.app, name="audit")
 app.command("crds")(crds.crds)
 app.command("doctor")(doctor.doctor)

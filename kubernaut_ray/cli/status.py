@@ -78,6 +78,8 @@ async def _status(system: connection.System, name: str | None, watch: bool, outp
         drawn, phase = await picture()
         if not watch:
             out.print(drawn)
+            if name is not None:
+                out.print(f"How it went, step by step: kubernaut-ray timeline {name}", style="dim", highlight=False)
             return
         with Live(drawn, console=out, refresh_per_second=4) as live:
             while phase is None or not phase.terminal:

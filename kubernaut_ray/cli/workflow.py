@@ -11,12 +11,14 @@ import typer
 from rich import box
 from rich.table import Table
 
-from kubernaut_ray.cli import connection
+from kubernaut_ray.cli import connection, gaps
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
 from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, SearchFilters, SearchRequest
+from kubernaut_ray.settings import RegistryAccess, Settings
 
-app = typer.Typer(help="Workflows: validate, push, register, list, search.", no_args_is_help=True)
+app = typer.Typer(help="Workflows: validate, push, register, list, search, gaps.", no_args_is_help=True)
+app.command("gaps")(gaps.gaps)
 
 Folder = Annotated[
     Path,
@@ -61,7 +63,10 @@ def validate(folder: Folder) -> None:
 def push(
     folder: Folder,
     to: Reference = "",
-    insecure: Annotated[bool, typer.Option("--insecure", help="Plain HTTP to the registry.")] = False,
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Plain HTTP to this registry.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings file; its catalog.registry_* say how to reach registries.")
+    ] = None,
     data_dir: DataDir = connection.DEFAULT_DATA_DIR,
 ) -> None:
     """Pack a folder as a Tekton bundle and push it; prints the pinned reference.
@@ -71,13 +76,19 @@ def push(
       kubernaut-ray workflow push manifests/workflows/restart-rollout
 
       kubernaut-ray workflow push ./my-workflow --to registry.example.org/workflows/my-workflow:1.0.0
+
+    The login is docker's (docker login), or that of catalog.registry_config.
     """
 
     async def main() -> None:
         from catalog.bundles import Bundles
 
-        pinned = Bundles(data_dir / "bundles", insecure=insecure).push(folder, to)
-        typer.echo(str(pinned))
+        catalog = Settings.load(config).catalog
+        access = dict(catalog.registry_access)
+        if plain_http:
+            access[to.partition("/")[0]] = RegistryAccess(plain_http=True)
+        bundles = Bundles(data_dir / "bundles", access=access, registry_config=catalog.registry_config)
+        typer.echo(str(bundles.push(folder, to)))
 
     connection.run(main)
 
@@ -142,11 +153,18 @@ def search(
     environment: Annotated[str, typer.Option(help="production, staging, development or test.")] = "",
     priority: Annotated[str, typer.Option(help="P0 to P3.")] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Also say why the others were not offered.")] = False,
+    why: Annotated[
+        str, typer.Option("--why", metavar="NAME", help="Say of this workflow exactly why it is, or is not, offered.")
+    ] = "",
     data_dir: DataDir = connection.DEFAULT_DATA_DIR,
 ) -> None:
     """Search the catalog as an investigation does.
 
-    Example: kubernaut-ray workflow search "OOMKilled critical memory limit too low" --component deployment
+    Examples:
+
+      kubernaut-ray workflow search "OOMKilled critical memory limit too low" --component deployment
+
+      kubernaut-ray workflow search "OOMKilled critical" --severity low --why increase-memory-limits
     """
     filters = SearchFilters(
         signal_type=signal_type, severity=severity, component=component, environment=environment, priority=priority
@@ -154,7 +172,13 @@ def search(
 
     async def main() -> None:
         async with _storage(data_dir) as storage:
-            answer = await storage.search(SearchRequest(query=query, filters=filters, top_k=top, explain=explain))
+            request = SearchRequest(
+                query=query, filters=filters, top_k=top, explain=explain, explain_workflow=why.strip()
+            )
+            answer = await storage.search(request)
+        if answer.explanation is not None:
+            gaps.show(answer.explanation)
+            return
         if not answer.hits:
             raise CommandError("nothing in the catalog fits these labels; try with fewer, or --explain", Exit.NOT_FOUND)
         table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
@@ -167,6 +191,8 @@ def search(
                 f"{parts.lexical:.2f}", f"{parts.labels:.2f}", hit.workflow.description.what,
             )  # fmt: skip
         out.print(table)
+        if answer.degraded:
+            out.print(f"[yellow]degraded:[/] {answer.degraded}", highlight=False)
         for gone in answer.excluded:
             out.print(f"[dim]not offered: {gone.workflow_name}: {gone.reason}[/]", highlight=False)
 

@@ -2,12 +2,13 @@
 
 Errors say what to do: 429, 5xx,
 connection faults and timeouts are ``Retryable`` (honouring ``Retry-After``); 404 is ``NotFound`` or ``None`` where
-absence is an answer; 409 is ``Conflict``; 400 and 422 are ``InvalidInput``; the problem's detail is the message.
+absence is an answer; 409 and 412 are ``Conflict``; 400 and 422 are ``InvalidInput``; the problem's detail is the message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -17,7 +18,7 @@ import orjson
 
 from kubernaut_ray.clients.service import ServiceClient
 from kubernaut_ray.clock import rfc3339
-from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage, Timeline
+from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.contracts.catalog import (
     RegisterWorkflow,
@@ -27,14 +28,28 @@ from kubernaut_ray.contracts.catalog import (
     WorkflowPage,
     WorkflowPatch,
 )
+from kubernaut_ray.contracts.gaps import GapReport
 from kubernaut_ray.contracts.investigation import InvestigationSession
+from kubernaut_ray.contracts.ledger import (
+    ArchiveResult,
+    Checkpoint,
+    CheckpointPage,
+    HoldRequest,
+    Holds,
+    LedgerState,
+    LegalHold,
+    SealResult,
+)
 from kubernaut_ray.contracts.statistics import ExecutionRecord, ExecutionStatistics
+from kubernaut_ray.contracts.timeline import Timeline
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
 C = TypeVar("C", bound=Contract)
 
 VERSION_HEADER = "X-Catalog-Version"
 """Answers to catalog changes carry it; requests send the newest they were told."""
+STREAM_SECONDS = 60.0
+"""How long a stream may be silent."""
 
 
 class NotFound(Permanent):
@@ -42,7 +57,7 @@ class NotFound(Permanent):
 
 
 class Conflict(Permanent):
-    """409: the thing is there already with another content, or it moved on since it was read."""
+    """409 or 412: the thing is there already with another content, or it moved on since it was read."""
 
 
 class DataStorage(ServiceClient):
@@ -66,6 +81,11 @@ class DataStorage(ServiceClient):
         """List records by name and version; all statuses unless one is named."""
         query = {"limit": limit, "offset": offset, "status": status, "name": name}
         return await self._send("GET", "/api/v1/workflows", WorkflowPage, query=query)
+
+    async def gaps(self, *, since: datetime | timedelta, limit: int = 20) -> GapReport:
+        """Report which incidents found no workflow, and why."""
+        query = {"since": _since(since), "limit": limit}
+        return await self._send("GET", "/api/v1/workflows/gaps", GapReport, query=query)
 
     async def register(self, request: RegisterWorkflow) -> Workflow:
         """Register a bundle. Registering the same content again is success; other content under a version is ``Conflict``."""
@@ -124,6 +144,7 @@ class DataStorage(ServiceClient):
     async def audit_events(
         self,
         *,
+        event_id: str = "",
         correlation_id: str = "",
         event_type: str = "",
         event_category: str = "",
@@ -131,11 +152,13 @@ class DataStorage(ServiceClient):
         severity: str = "",
         since: datetime | timedelta | None = None,
         until: datetime | None = None,
+        newest_first: bool = False,
         limit: int = 50,
         offset: int = 0,
     ) -> AuditPage:
-        """Query the trail, oldest first; empty filters filter nothing; ``limit`` is 1 to 1000."""
+        """Query the trail, oldest first unless asked otherwise; empty filters filter nothing; ``limit`` is 1 to 1000."""
         query = {
+            "event_id": event_id,
             "correlation_id": correlation_id,
             "event_type": event_type,
             "event_category": event_category,
@@ -143,13 +166,80 @@ class DataStorage(ServiceClient):
             "severity": severity,
             "since": "" if since is None else _since(since),
             "until": "" if until is None else rfc3339(until),
+            "order": "desc" if newest_first else "",
             "limit": limit,
             "offset": offset,
         }
         return await self._send("GET", "/api/v1/audit/events", AuditPage, query=query)
 
+    @asynccontextmanager
+    async def export_audit(
+        self,
+        *,
+        correlation_id: str = "",
+        event_type: str = "",
+        since: datetime | timedelta | None = None,
+        until: datetime | None = None,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a bundle as it is streamed, in whatever pieces it comes: ``catalog.ledger.bundle`` reads it.
+
+        A stream that breaks raises ``Retryable``; what came so far is no bundle.
+        """
+        query = {
+            "correlation_id": correlation_id,
+            "event_type": event_type,
+            "since": "" if since is None else _since(since),
+            "until": "" if until is None else rfc3339(until),
+        }
+        what = "GET /api/v1/audit/export"
+        try:
+            async with self._open().get(
+                self._base_url + "/api/v1/audit/export",
+                params={key: value for key, value in query.items() if value},
+                headers=self._headers() | {"Accept": "application/x-ndjson"},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=STREAM_SECONDS, sock_read=STREAM_SECONDS),
+            ) as answer:
+                if answer.status >= 400:
+                    raise _error(answer.status, await answer.read(), answer.headers.get("Retry-After", ""), what)
+                yield answer.content.iter_any()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Retryable(f"Data Storage did not finish {what}: {type(error).__name__}") from error
+
+    async def audit_state(self) -> LedgerState:
+        """Return where the trail stands, with its archives, holds and public keys."""
+        return await self._send("GET", "/api/v1/audit/state", LedgerState)
+
+    async def audit_checkpoints(
+        self, *, after: int = 0, limit: int = 100, leaves: bool = False
+    ) -> tuple[Checkpoint, ...]:
+        query = {"after": after, "limit": limit, "leaves": "true" if leaves else ""}
+        return (await self._send("GET", "/api/v1/audit/checkpoints", CheckpointPage, query=query)).checkpoints
+
+    async def seal_audit(self) -> Checkpoint | None:
+        """Seal now what is not sealed yet; ``None`` when there is nothing."""
+        return (await self._send("POST", "/api/v1/audit/checkpoint", SealResult, timeout=60.0)).checkpoint
+
+    async def audit_holds(self) -> tuple[LegalHold, ...]:
+        return (await self._send("GET", "/api/v1/audit/holds", Holds)).holds
+
+    async def place_hold(self, correlation_id: str, reason: str) -> LegalHold:
+        """Keep an incident's events beyond their retention. Who did it the token says."""
+        path = f"/api/v1/audit/holds/{quote(correlation_id, safe='')}"
+        return await self._send("PUT", path, LegalHold, body=HoldRequest(reason=reason))
+
+    async def release_hold(self, correlation_id: str, reason: str = "") -> None:
+        """Let them go when their retention ends. Raises ``NotFound`` when there is no hold."""
+        path = f"/api/v1/audit/holds/{quote(correlation_id, safe='')}"
+        await self._request("DELETE", path, query={"reason": reason})
+
+    async def archive_audit(self, through: str = "") -> ArchiveResult:
+        """Roll old months off (through a month such as ``2026-10``), and delete archives whose retention has ended."""
+        return await self._send(
+            "POST", "/api/v1/audit/archive", ArchiveResult, query={"through": through}, timeout=600.0
+        )
+
     async def timeline(self, remediation: str) -> Timeline:
-        """Return every event of one remediation (by its RemediationRequest's name) in the order of their instants."""
+        """Return one remediation (by its RemediationRequest's name) as its trail tells it; without events when nothing is known."""
         return await self._send("GET", f"/api/v1/remediations/{quote(remediation, safe='')}/timeline", Timeline)
 
     async def _send(self, method: str, path: str, answer: type[C], **rest: Any) -> C:
@@ -207,7 +297,7 @@ def _error(status: int, body: bytes, retry_after: str, what: str) -> KubernautEr
         return Retryable(message, after=float(retry_after) if retry_after.isdigit() else None)
     if status == 404:
         return NotFound(message, reason="NotFound")
-    if status == 409:
+    if status in {409, 412}:
         return Conflict(message, reason="Conflict")
     if status in {400, 413, 415, 422}:
         found = [item for item in problem.get("field_errors") or () if isinstance(item, dict)]

@@ -85,10 +85,3 @@ class Pagination(Contract):
 class AuditPage(Contract):
     data: tuple[AuditEvent, ...]
     pagination: Pagination
-
-
-class Timeline(Contract):
-    """Every fact about one remediation, in the order of their instants."""
-
-    remediation_id: str
-    events: tuple[AuditEvent, ...]

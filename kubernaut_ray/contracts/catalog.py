@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from kubernaut_ray.contracts.audit import Pagination
-from kubernaut_ray.contracts.base import Contract
+from kubernaut_ray.contracts.base import Contract, StrictContract
 from kubernaut_ray.crds.base import Timestamp
 from kubernaut_ray.crds.enums import ExecutionEngine, ParameterType, WorkflowStatus
 
 ANY = "*"
+SEARCH_COMPLETED = "workflow.catalog.search_completed"
+"""The audit event of every search."""
+WITHOUT_REMEDIATION = "workflow-search"
+"""The correlation id of searches that belong to no remediation."""
 LabelValue = str | tuple[str, ...]
 """A scalar, several alternatives, or ``*``."""
 
@@ -90,7 +94,7 @@ class Workflow(Contract):
         return f"{self.container_image}@{self.container_digest}" if self.container_digest else self.container_image
 
 
-class RegisterWorkflow(Contract):
+class RegisterWorkflow(StrictContract):
     """Register a workflow from its bundle: the server pulls, validates, and pins the digest."""
 
     container_image: str
@@ -103,15 +107,21 @@ class WorkflowPage(Contract):
     pagination: Pagination
 
 
-class WorkflowPatch(Contract):
-    """The mutable fields."""
+class WorkflowPatch(StrictContract):
+    """The mutable fields. Another field is refused, not ignored: who sends one believes that it was changed."""
 
     status: WorkflowStatus
-    reason: str = ""
+    reason: Annotated[str, Field(max_length=1024)] = ""
 
 
-class SearchFilters(Contract):
-    """Facts of the incident. Empty means unknown and filters nothing."""
+class StatusReason(StrictContract):
+    """Why a workflow is disabled."""
+
+    reason: Annotated[str, Field(max_length=1024)] = ""
+
+
+class SearchFilters(StrictContract):
+    """Facts of the incident. Empty means unknown and filters nothing; a misspelt filter is refused, lest it filters nothing."""
 
     signal_type: str = ""
     severity: str = ""
@@ -120,7 +130,7 @@ class SearchFilters(Contract):
     environment: str = ""
     priority: str = ""
     custom_labels: dict[str, tuple[str, ...]] = {}
-    detected_labels: dict[str, Any] = {}
+    detected_labels: dict[str, bool | str | None] = {}
     """As in DetectedLabels (camelCase); failed detections must already be left out."""
 
 
@@ -131,6 +141,9 @@ class SearchRequest(Contract):
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     include_disabled: bool = False
     explain: bool = False
+    """Also say of every workflow left out why it is not in the answer (``excluded``)."""
+    explain_workflow: Annotated[str, Field(max_length=256)] = ""
+    """The id or name of one workflow: ``explanation`` says of exactly this one why it is, or is not, in the answer."""
     remediation_id: str = ""
     """For the audit trail only; never influences the result."""
 
@@ -161,11 +174,32 @@ class SearchExclusion(Contract):
     reason: str
 
 
+class WorkflowExplanation(Contract):
+    """What became of one workflow in a search (with ``explain_workflow``): every reason why it was not offered."""
+
+    asked: str
+    workflow_id: str = ""
+    """Empty when the catalog holds nothing of this id or name."""
+    workflow_name: str = ""
+    version: str = ""
+    status: WorkflowStatus | None = None
+    offered: bool = False
+    rank: int | None = None
+    """Its place among all that were scored, beyond ``top_k`` too; none when it was ruled out or not scored."""
+    score: float | None = None
+    """What it scores, or would have scored had nothing ruled it out."""
+    score_breakdown: ScoreBreakdown | None = None
+    reasons: tuple[str, ...] = ()
+
+
 class SearchResponse(Contract):
     hits: tuple[SearchHit, ...]
     total_matched: int
     """How many passed the label filter."""
     snapshot_version: int
     embedder: str = ""
+    degraded: str = ""
+    """Why meaning could not be compared, when the order is by words and labels only. Empty: nothing is missing."""
     took_ms: float = 0.0
     excluded: tuple[SearchExclusion, ...] = ()
+    explanation: WorkflowExplanation | None = None

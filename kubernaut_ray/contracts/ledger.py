@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from kubernaut_ray.contracts.base import Contract
+from kubernaut_ray.contracts.base import Contract, StrictContract
 from kubernaut_ray.crds.base import Timestamp
 
 NO_HASH = "0" * 64
@@ -135,3 +135,29 @@ class LedgerState(Contract):
     retired: tuple[Retired, ...] = ()
     public_keys: dict[str, str] = {}
     """By ``key_id``: the raw 32-byte Ed25519 public keys in base64, retired ones too."""
+
+
+class CheckpointPage(Contract):
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+
+class SealResult(Contract):
+    checkpoint: Checkpoint | None = None
+    """``None`` when there was nothing left to seal."""
+
+
+class ArchiveResult(Contract):
+    """What a roll-off did: months that went into archives, and archives that were deleted as their retention ended."""
+
+    archived: tuple[Archive, ...] = ()
+    retired: tuple[Retired, ...] = ()
+
+
+class HoldRequest(StrictContract):
+    """Who places the hold is who the token says."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class Holds(Contract):
+    holds: tuple[LegalHold, ...] = ()

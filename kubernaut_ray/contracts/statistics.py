@@ -24,6 +24,12 @@ class ExecutionRecord(Contract):
     """The server's clock when left out."""
 
 
+class ExecutionRecorded(Contract):
+    """``recorded`` is false when this execution's end was told before."""
+
+    recorded: bool
+
+
 class WorkflowStatistics(Contract):
     workflow_id: str
     total: int

@@ -20,7 +20,7 @@ from kubernaut_ray import clock, names
 
 Timestamp = Annotated[
     AwareDatetime,
-    AfterValidator(lambda t: t.astimezone(UTC)),
+    AfterValidator(clock.in_utc),
     PlainSerializer(clock.rfc3339, return_type=str, when_used="json"),
 ]
 """An instant; RFC 3339 with microseconds on the wire."""

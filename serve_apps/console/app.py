@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 
 from kubernaut_ray import clock
-from kubernaut_ray.contracts.audit import Timeline
+from kubernaut_ray.contracts.timeline import Timeline
 from kubernaut_ray.crds.affected import affected, by_workload
 from kubernaut_ray.crds.enums import ApprovalDecision
 from kubernaut_ray.errors import KubernautError, Retryable

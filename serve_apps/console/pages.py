@@ -47,6 +47,9 @@ def _environment() -> Environment:
         "tone": views.tone,
         "outcome_tone": views.outcome_tone,
         "event_tone": views.event_tone,
+        "told": views.told,
+        "step_tone": views.step_tone,
+        "brief_seconds": views.brief_seconds,
     }
     return environment
 

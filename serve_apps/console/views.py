@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.contracts.timeline import IncidentStory
+from kubernaut_ray.contracts.timeline import Step as TrailStep
 from kubernaut_ray.crds import RemediationApprovalRequest, RemediationRequest
 from kubernaut_ray.crds.enums import AuditOutcome, Outcome, RemediationPhase
 from serve_apps.console.incidents import Incident
@@ -69,6 +71,15 @@ def outcome_tone(outcome: Outcome | None) -> Tone:
 
 def event_tone(event: AuditEvent) -> Tone:
     return {AuditOutcome.SUCCESS: Tone.GOOD, AuditOutcome.FAILURE: Tone.BAD}.get(event.event_outcome, Tone.WAIT)
+
+
+def told(story: IncidentStory) -> tuple[TrailStep, ...]:
+    """Return the steps that a person wants to read: not what only says more of another, unless it went wrong."""
+    return tuple(step for step in story.steps if not step.detail or step.outcome == AuditOutcome.FAILURE)
+
+
+def step_tone(step: TrailStep) -> Tone:
+    return {"success": Tone.GOOD, "failure": Tone.BAD}.get(step.outcome, Tone.WAIT)
 
 
 def words(text: str) -> str:
@@ -143,6 +154,10 @@ def brief(length: timedelta) -> str:
         return f"{rest}s"
     hours, minutes_left = divmod(minutes, 60)
     return f"{hours}h {minutes_left}m" if hours else f"{minutes}m {rest}s"
+
+
+def brief_seconds(seconds: float) -> str:
+    return brief(timedelta(seconds=seconds))
 
 
 class Filter(StrEnum):

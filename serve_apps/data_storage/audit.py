@@ -1,4 +1,4 @@
-"""The audit routes: append one or many, query, and the timeline of a remediation.
+"""The audit routes: append one or many, and query.
 
 A batch is stored whole or not at all. Telling an event again is success and changes nothing: events are known by their
 id. Bodies are parsed from bytes in one go, because a batch of thousands is the common case.
@@ -6,21 +6,24 @@ id. Bodies are parsed from bytes in one go, because a batch of thousands is the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from catalog.events import AuditQuery, check_age
-from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditEvent, AuditPage, Timeline
+from catalog.events import EVENT_ID, AuditQuery, check_age
+from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditEvent, AuditPage
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from kubernaut_ray.errors import InvalidInput
-from serve_apps.data_storage.deps import Given, instant
+from serve_apps.data_storage.answers import taken
+from serve_apps.data_storage.deps import MAX_OFFSET, Deps, Given, instant
+from serve_apps.data_storage.strict import StrictRoute
 from serve_apps.http import Problem
 
-router = APIRouter(prefix="/api/v1", tags=["audit"])
+router = APIRouter(prefix="/api/v1", tags=["audit"], route_class=StrictRoute)
 
 JSON = "application/json"
 MAX_PROBLEMS = 50
@@ -28,30 +31,24 @@ MAX_PROBLEMS = 50
 C = TypeVar("C", bound=Contract)
 
 
-def _takes(model: type[Contract]) -> dict[str, object]:
-    """Describe a body that is parsed by hand."""
-    schema = model.model_json_schema(ref_template=f"#/components/schemas/{model.__name__}/$defs/{{model}}")
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
-
-
-@router.post("/audit/events", status_code=201, openapi_extra=_takes(AuditEvent))
+@router.post("/audit/events", status_code=201, openapi_extra=taken(AuditEvent))
 async def store_event(request: Request, deps: Given) -> AuditBatchResult:
+    """Store one event. 201 means that it is on disk, now or since it was told before."""
     event = await _body(request, AuditEvent)
-    check_age([event], deps.now())
-    return await deps.catalog.append_audit([event])
+    return await append(deps, [event])
 
 
-@router.post("/audit/events/batch", status_code=201, openapi_extra=_takes(AuditBatch))
+@router.post("/audit/events/batch", status_code=201, openapi_extra=taken(AuditBatch))
 async def store_batch(request: Request, deps: Given) -> AuditBatchResult:
     """All or nothing; ``duplicates`` were stored before."""
     batch = await _body(request, AuditBatch)
-    check_age(batch.events, deps.now())
-    return await deps.catalog.append_audit(batch.events)
+    return await append(deps, batch.events)
 
 
 @router.get("/audit/events", response_model=AuditPage)
 async def find_events(
     deps: Given,
+    event_id: Annotated[str, Query(pattern=EVENT_ID)] = "",
     correlation_id: str = "",
     event_type: str = "",
     event_category: AuditCategory | None = None,
@@ -61,10 +58,12 @@ async def find_events(
     until: str = "",
     order: Annotated[str, Query(pattern="^(asc|desc)$", description="By instant; asc is oldest first.")] = "asc",
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
 ) -> Response:
+    """Query the trail, a page at a time; filters that are left out filter nothing."""
     now = deps.now()
     query = AuditQuery(
+        event_id=event_id,
         correlation_id=correlation_id,
         event_type=event_type,
         event_category=event_category,
@@ -79,10 +78,17 @@ async def find_events(
     return Response(await deps.catalog.find_audit(query), media_type=JSON)
 
 
-@router.get("/remediations/{remediation_id}/timeline", response_model=Timeline)
-async def timeline(remediation_id: str, deps: Given) -> Response:
-    """Everything known about one remediation, by its RemediationRequest's name; empty when nothing is."""
-    return Response(await deps.catalog.timeline(remediation_id), media_type=JSON)
+async def append(deps: Deps, events: Sequence[AuditEvent]) -> AuditBatchResult:
+    """Store events, or say 503: acknowledged is durable, so there is no 202. Senders keep what they have until then."""
+    now = deps.now()
+    check_age(events, now)
+    stored = False
+    try:
+        result = await deps.catalog.append_audit(events)
+        stored = True
+        return result
+    finally:
+        deps.metrics.audited(events, now, stored=stored)
 
 
 async def _body(request: Request, model: type[C]) -> C:

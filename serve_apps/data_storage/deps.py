@@ -15,9 +15,12 @@ from catalog.client import Catalog
 from kubernaut_ray.clock import Clock, parse_duration, parse_rfc3339, utcnow
 from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.errors import InvalidInput
+from serve_apps.data_storage.metrics import Metrics
 from serve_apps.http import Gate
 
 SEARCH_THREADS = 2
+MAX_OFFSET = 2**53
+"""Beyond it JSON numbers are not exact; nobody has as many records."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -31,6 +34,8 @@ class Deps:
     audit: AuditSink
     now: Clock = utcnow
     lifespan: Lifespan | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    """Those that the catalog's transport is measured by (``Metrics.measured``)."""
     searchers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
     )

@@ -60,6 +60,7 @@ class DataStorageReplica:
         from catalog.embed import embedder_for
         from serve_apps.data_storage.app import SERVICE, create_app
         from serve_apps.data_storage.deps import Deps
+        from serve_apps.data_storage.metrics import Metrics
 
         wiring = Wiring.parse(args)
         self._client = await KubeClient.connect(wiring.kubeconfig)
@@ -70,8 +71,10 @@ class DataStorageReplica:
             SERVICE,
             flush_interval=wiring.settings.catalog.audit_flush_interval,
         )
+        metrics = Metrics()
         self._deps = Deps(
-            catalog=Catalog(ActorTransport(), embedder_for(wiring.settings.catalog)),
+            catalog=Catalog(metrics.measured(ActorTransport()), metrics.timed(embedder_for(wiring.settings.catalog))),
+            metrics=metrics,
             gate=KubeGate(self._client),
             audit=self._audit,
             lifespan=self._lifespan,

@@ -7,49 +7,79 @@ Searches run on this replica's snapshot; those that take long, in threads of the
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
-from catalog.search import Found
+from catalog.etags import etag
+from catalog.gaps import MIN_RELEVANCE, report
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.catalog import (
     RegisterWorkflow,
     SearchRequest,
     SearchResponse,
+    StatusReason,
     Workflow,
     WorkflowPage,
     WorkflowPatch,
 )
+from kubernaut_ray.contracts.gaps import GapReport
 from kubernaut_ray.crds.enums import AuditCategory, WorkflowStatus
-from kubernaut_ray.errors import InvalidInput
-from serve_apps.data_storage.deps import Deps, Given
+from serve_apps.data_storage import conditional, searching
+from serve_apps.data_storage.answers import problems
+from serve_apps.data_storage.deps import MAX_OFFSET, Deps, Given, instant
+from serve_apps.data_storage.strict import StrictRoute
 from serve_apps.http import user_of
 
-router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"])
+router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"], route_class=StrictRoute)
 
 JSON = "application/json"
 VERSION_HEADER = "X-Catalog-Version"
 
+Id = Annotated[str, Path(min_length=1, max_length=253)]
+Version = Annotated[int, Header(ge=0, le=2**53)]
+IfMatch = Annotated[str, Header(description="ETags; the change is made only while the record is at one of them.")]
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is still as ``If-None-Match`` says."}}
+MOVED_ON = problems(404, 412)
+REGISTERED: dict[int | str, dict[str, Any]] = {
+    200: {"model": Workflow, "description": "This content was registered before."},
+    **problems(409),
+}
 
-@router.post("/search", response_model=SearchResponse)
-async def search(asked: SearchRequest, deps: Given, x_catalog_version: Annotated[int, Header(ge=0)] = 0) -> Response:
-    """Find workflows for an incident. ``score`` is a relevance, never a confidence."""
-    if not asked.query.strip():
-        raise InvalidInput("query is empty; say what was found, for example the signal and the root cause")
-    snapshot = await deps.catalog.snapshot(x_catalog_version)
-    if snapshot.embedder.remote or asked.explain:
-        found = await asyncio.get_running_loop().run_in_executor(deps.searchers, snapshot.find, asked)
-    else:
-        # A millisecond of work: handing it to a thread and back costs more than it frees.
-        found = snapshot.find(asked)
-    await deps.audit.record(_searched(deps, asked, found))
+
+@router.post("/search", response_model=SearchResponse, response_model_exclude_none=True)
+async def search(asked: SearchRequest, deps: Given, x_catalog_version: Version = 0) -> Response:
+    """Find workflows for an incident. ``score`` is a relevance, never a confidence.
+
+    ``explain`` tells of every workflow left out why, ``explain_workflow`` of one exactly.
+    """
+    found, _ = await searching.search(deps, asked, at_least=x_catalog_version)
     return Response(found.to_json(), media_type=JSON)
 
 
-@router.post("", response_model=Workflow, status_code=201)
+@router.get("/gaps", response_model=GapReport)
+async def gaps(
+    deps: Given,
+    since: Annotated[str, Query(description="RFC 3339, or a duration such as 7d.")] = "7d",
+    limit: Annotated[int, Query(ge=1, le=100, description="How many gaps.")] = 20,
+    min_relevance: Annotated[
+        float,
+        Query(ge=0, le=1, description="An answer less relevant than this counts as none; 0 asks for empty ones only."),
+    ] = MIN_RELEVANCE,
+) -> Response:
+    """Report what incidents found no workflow for, how often, and which label ruled the nearest workflows out.
+
+    Which workflow should be written next. It reads the audit trail, so it is open to those who may list audit events.
+    """
+    start = instant(since, "since", deps.now())
+    found = await deps.catalog.search_gaps(start, min_relevance, limit)
+    snapshot = await searching.snapshot_of(deps)
+    told = await asyncio.get_running_loop().run_in_executor(deps.searchers, report, snapshot, found, start)
+    return Response(told.model_dump_json(), media_type=JSON)
+
+
+@router.post("", response_model=Workflow, status_code=201, responses=REGISTERED)
 async def register(asked: RegisterWorkflow, request: Request, deps: Given) -> Response:
     """Register a bundle: 201 for a new version, 200 for one registered before, 409 for other content under its version."""
     # Who did it is who the token says; ``registered_by`` is only what the caller calls it.
@@ -66,44 +96,62 @@ async def register(asked: RegisterWorkflow, request: Request, deps: Given) -> Re
     return Response(body, 201 if created else 200, headers=headers, media_type=JSON)
 
 
-@router.get("", response_model=WorkflowPage)
+@router.get("", response_model=WorkflowPage, responses=NOT_MODIFIED)
 async def listing(
+    request: Request,
     deps: Given,
     status: WorkflowStatus | None = None,
-    name: str = "",
+    name: Annotated[str, Query(max_length=253, description="Exactly this workflow_name.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
 ) -> Response:
+    """List workflows by name and version, with an ETag: send it as ``If-None-Match`` and get 304 while nothing changed."""
     wanted = status.value if status else ""
     page = await deps.catalog.workflows(status=wanted, name=name, limit=limit, offset=offset)
-    return Response(page, media_type=JSON)
+    return conditional.answer(request, page)
 
 
-@router.get("/{workflow_id}", response_model=Workflow)
-async def read(workflow_id: str, deps: Given) -> Response:
-    return Response(await deps.catalog.workflow(workflow_id), media_type=JSON)
+@router.get("/{workflow_id}", response_model=Workflow, responses={**NOT_MODIFIED, **problems(404)})
+async def read(workflow_id: Id, request: Request, deps: Given) -> Response:
+    """Read one workflow version with its statistics and its ETag, which changes with its status and statistics."""
+    return conditional.answer(request, await deps.catalog.workflow(workflow_id))
 
 
-@router.patch("/{workflow_id}", response_model=Workflow)
-async def patch(workflow_id: str, change: WorkflowPatch, request: Request, deps: Given) -> Response:
-    """Change what may change: the status, with a reason."""
-    return await _patch(workflow_id, change, request, deps)
-
-
-@router.patch("/{workflow_id}/disable", response_model=Workflow)
-async def disable(
-    workflow_id: str, request: Request, deps: Given, reason: Annotated[str, Query(max_length=1024)] = ""
+@router.patch("/{workflow_id}", response_model=Workflow, responses=MOVED_ON)
+async def patch(
+    workflow_id: Id, change: WorkflowPatch, request: Request, deps: Given, if_match: IfMatch = ""
 ) -> Response:
-    change = WorkflowPatch(status=WorkflowStatus.DISABLED, reason=reason)
-    return await _patch(workflow_id, change, request, deps)
+    """Change what may change: the status, with a reason. With ``If-Match`` only if the record is still at that ETag."""
+    return await _patch(workflow_id, change, request, deps, if_match)
 
 
-async def _patch(workflow_id: str, change: WorkflowPatch, request: Request, deps: Deps) -> Response:
+@router.patch("/{workflow_id}/disable", response_model=Workflow, responses=MOVED_ON)
+async def disable(
+    workflow_id: Id,
+    request: Request,
+    deps: Given,
+    why: StatusReason | None = None,
+    reason: Annotated[str, Query(max_length=1024)] = "",
+    if_match: IfMatch = "",
+) -> Response:
+    """Offer it no more. The reason comes in the body, or as a parameter where a body is inconvenient."""
+    change = WorkflowPatch(status=WorkflowStatus.DISABLED, reason=(why.reason if why else "") or reason)
+    return await _patch(workflow_id, change, request, deps, if_match)
+
+
+@router.patch("/{workflow_id}/enable", response_model=Workflow, responses=MOVED_ON)
+async def enable(workflow_id: Id, request: Request, deps: Given, if_match: IfMatch = "") -> Response:
+    """Offer it again: the counterpart of disable."""
+    return await _patch(workflow_id, WorkflowPatch(status=WorkflowStatus.ACTIVE), request, deps, if_match)
+
+
+async def _patch(workflow_id: str, change: WorkflowPatch, request: Request, deps: Deps, if_match: str) -> Response:
     by = user_of(request).username
-    workflow = await deps.catalog.patch(workflow_id, change, by)
+    workflow = await deps.catalog.patch(workflow_id, change, by, conditional.expected(if_match))
     await deps.audit.record(_changed(deps, "datastorage.workflow.updated", workflow, by))
-    headers = {VERSION_HEADER: str(deps.catalog.version)}
-    return Response(workflow.model_dump_json(exclude_none=True), headers=headers, media_type=JSON)
+    body = workflow.model_dump_json(exclude_none=True).encode()
+    headers = {VERSION_HEADER: str(deps.catalog.version), "etag": etag(body)}
+    return Response(body, headers=headers, media_type=JSON)
 
 
 def _changed(deps: Deps, event_type: str, workflow: Workflow, by: str, **more: str) -> AuditEvent:
@@ -124,28 +172,5 @@ def _changed(deps: Deps, event_type: str, workflow: Workflow, by: str, **more: s
             "status": workflow.status.value,
             "reason": workflow.disabled_reason,
             **more,
-        },
-    )
-
-
-def _searched(deps: Deps, asked: SearchRequest, found: Found) -> AuditEvent:
-    named = [(found.index.records.name(hit.position), hit.score) for hit in found.hits]
-    results: list[dict[str, Any]] = [
-        {"workflow_id": name.workflow_id, "workflow_name": name.workflow_name, "score": score} for name, score in named
-    ]
-    return AuditEvent.fact(
-        "workflow.catalog.search_completed",
-        correlation_id=asked.remediation_id[:255] or "workflow-search",
-        category=AuditCategory.WORKFLOW,
-        now=deps.now(),
-        actor="data-storage",
-        key=(uuid.uuid4().hex,),
-        duration_ms=round(found.took_ms),
-        event_data={
-            "query": asked.query,
-            "filters": asked.filters.to_json(),
-            "results": results,
-            "total_matched": found.total_matched,
-            "snapshot_version": found.snapshot_version,
         },
     )

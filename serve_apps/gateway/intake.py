@@ -12,6 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -303,18 +304,20 @@ class Intake:
 
     async def _create(self, located: Located, absent: Absent) -> tuple[Verdict, Outcome]:
         signal, resolution = located.signal, located.resolution
-        result = await self._admission.create(
-            located.fingerprint,
-            absent,
-            lambda name: request.build(signal, resolution, located.fingerprint, name, self.namespace),
-        )
+        made: dict[str, Any] = {}
+
+        def build(name: str) -> dict[str, Any]:
+            made.update(request.build(signal, resolution, located.fingerprint, name, self.namespace))
+            return made
+
+        result = await self._admission.create(located.fingerprint, absent, build)
         if isinstance(result, Held):
             return await self._firing(located, result, fold=False)
         known, ours = result
         if not ours:
             return await self._firing(located, Open(known), fold=False)
         self.metrics.created(signal.type)
-        await self._trail.created(signal, resolution, located.fingerprint, Address.of(known))
+        await self._trail.created(signal, resolution, located.fingerprint, Address.of(known), made["spec"])
         self.count(located, known, duplicate=False)
         log.info(
             "gateway.remediation_created", remediation=known.name, target=str(resolution.target), signal=signal.name

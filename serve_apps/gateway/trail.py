@@ -15,12 +15,13 @@ from typing import Any
 import structlog
 
 from kubernaut_ray.clock import Clock
+from kubernaut_ray.contracts import recorded
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
-from kubernaut_ray.redact import redact_values
+from kubernaut_ray.redact import redact, redact_values
 from serve_apps.gateway.occurrences import Address
 from serve_apps.gateway.owners import Resolution
 from serve_apps.gateway.signal import Signal
@@ -29,6 +30,7 @@ from serve_apps.gateway.tally import Seen, Tally
 ACTOR = "gateway"
 MEMBERS_AN_EVENT = 100
 TELL_SECONDS = 10.0
+STORMS_REMEMBERED = 1000
 
 log = structlog.get_logger(__name__)
 
@@ -85,8 +87,13 @@ class Trail:
         self._incarnation = uuid.uuid4().hex
         """Tells this process's flushes from those of others; a flush has no other identity."""
         self._flushes = 0
+        self._storms: dict[tuple[str, str], None] = {}
+        """Storms that were told lately; each is one fact however often it is seen, and whoever sees it."""
 
-    async def created(self, signal: Signal, resolution: Resolution, fingerprint: str, address: Address) -> None:
+    async def created(
+        self, signal: Signal, resolution: Resolution, fingerprint: str, address: Address, spec: Mapping[str, Any]
+    ) -> None:
+        """Tell of a signal that opened a request, with the spec as it was created (JSON form)."""
         about = {
             "signal_name": signal.name,
             "signal_type": signal.type,
@@ -100,7 +107,9 @@ class Trail:
         # People write secrets into annotations; the trail is kept for years and read by many.
         received = {**about, "labels": redact_values(signal.labels), "annotations": redact_values(signal.annotations)}
         await self._record("gateway.signal.received", address.name, (address.uid,), received, signal=signal)
-        await self._record("gateway.crd.created", address.name, (address.uid,), about, signal=signal)
+        # Every field must be recoverable from the trail when the object is long gone.
+        made = {**about, "uid": address.uid, **recorded.write(spec)}
+        await self._record("gateway.crd.created", address.name, (address.uid,), made, signal=signal)
 
     async def failed(self, signal: Signal, resolution: Resolution, fingerprint: str, why: str) -> None:
         data = {"signal_name": signal.name, "fingerprint": fingerprint, "target_resource": str(resolution.target)}
@@ -109,7 +118,7 @@ class Trail:
             "gateway.crd.failed",
             f"signal-{fingerprint[:12]}",
             key,
-            {**data, "error": why[:1000]},
+            {**data, "error": redact(why)[:1000]},
             signal=signal,
             outcome=AuditOutcome.FAILURE,
         )
@@ -132,7 +141,7 @@ class Trail:
                 part = signals[start : start + MEMBERS_AN_EVENT]
                 key = (silence, self._incarnation, str(self._flushes), str(start))
                 data = {"silence": silence, "signals": part, "count": sum(one["count"] for one in part)}
-                await self._record("gateway.signal.silenced", f"silence-{silence}", key, data)
+                await self._record("gateway.signal.silenced", silence, key, data)
 
     async def flushed(self, address: Address, tally: Tally) -> None:
         """Tell what one flush wrote: duplicates, and symptoms that are over."""
@@ -145,6 +154,13 @@ class Trail:
             repeated.add(tally.duplicates, tally.seen, {name for name, _ in tally.symptoms})
             if repeated.due <= self._monotonic():
                 await self._tell_repeated(address, repeated)
+        if tally.storm is not None and (address.uid, tally.storm.storm_type) not in self._storms:
+            self._storms[address.uid, tally.storm.storm_type] = None
+            if len(self._storms) > STORMS_REMEMBERED:
+                del self._storms[next(iter(self._storms))]
+            storm = tally.storm.model_dump(mode="json")
+            data = {**storm, "affected_resources": storm["affected_resources"][:MEMBERS_AN_EVENT]}
+            await self._record("gateway.storm.detected", address.name, (address.uid, tally.storm.storm_type), data)
         if tally.members:
             folded = [{"signal_name": n, "resource": r, "target": t} for n, r, t in sorted(tally.members)]
             for start in range(0, len(folded), MEMBERS_AN_EVENT):

@@ -17,6 +17,7 @@ import structlog
 from kubernaut_ray import names
 from kubernaut_ray.clock import Clock
 from kubernaut_ray.contracts.catalog import Workflow
+from kubernaut_ray.contracts.catalog_tools import SEARCH
 from kubernaut_ray.contracts.investigation import (
     AlternativeAnswer,
     IncidentRequest,
@@ -40,7 +41,7 @@ from serve_apps.holmesgpt.prompt import build_prompt, correction
 from serve_apps.holmesgpt.reach import Reach
 from serve_apps.holmesgpt.target import accepted_kinds, belongs, resolve_target
 from serve_apps.holmesgpt.toolbox import Toolbox, ToolCall
-from serve_apps.holmesgpt.toolsets import SEARCH, Catalog, CatalogTools, cluster_tools
+from serve_apps.holmesgpt.toolsets import Catalog, CatalogTools, cluster_tools
 from serve_apps.holmesgpt.trail import Trail
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,7 @@ class Investigator:
         trying again cannot help (a wrong key, an unknown model).
         """
         trail = Trail(self.audit, request, run, self.model.name, self.clock)
+        await trail.started()
         try:
             async with asyncio.timeout(self.llm.investigation_timeout or None):
                 response = await self._investigate(request, trail)

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kubernaut_ray.clock import rfc3339
+from kubernaut_ray.contracts.catalog_tools import SEARCH
 from kubernaut_ray.contracts.investigation import IncidentRequest
+from kubernaut_ray.contracts.signal_words import CANONICAL
 from kubernaut_ray.crds.affected import AffectedWorkload
 from kubernaut_ray.crds.shared import RelatedObject
 from kubernaut_ray.redact import redact, redact_values
 from serve_apps.holmesgpt.guidance import RECOVERY_RULES, failure_guidance
-from serve_apps.holmesgpt.signals import CANONICAL
-from serve_apps.holmesgpt.toolsets import SEARCH, known_detections
+from serve_apps.holmesgpt.toolsets import known_detections
 
 MAX_AFFECTED = 20
 """Resources of a storm, and workloads hit, that are named; the rest is counted."""

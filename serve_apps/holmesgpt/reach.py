@@ -12,12 +12,13 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from kubernaut_ray.contracts.catalog_tools import Arguments
 from kubernaut_ray.contracts.investigation import IncidentRequest, storm_fields
 from kubernaut_ray.crds.affected import Affected, affected
 from kubernaut_ray.crds.remediation_request import Member, RemediationRequest, Storm
 from kubernaut_ray.errors import InvalidInput, KubernautError
 from serve_apps.holmesgpt.cluster import Cluster
-from serve_apps.holmesgpt.toolbox import Arguments, Tool
+from serve_apps.holmesgpt.toolbox import Tool
 
 TOOL = "incident_reach"
 

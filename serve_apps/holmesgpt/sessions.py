@@ -35,7 +35,7 @@ MAX_WORKERS = 5
 log = structlog.get_logger(__name__)
 
 Investigate = Callable[[IncidentRequest, str], Awaitable[IncidentResponse]]
-"""Takes the request and the run (the session's attempt), for the audit trail."""
+"""Takes the request and the run (the session and its attempt), for the audit trail."""
 
 
 class Store(Protocol):
@@ -175,7 +175,9 @@ class _Worker:
         try:
             async with self._sessions._slots:  # noqa: SLF001 - the worker is a part of Sessions
                 await self._write(state=SessionState.RUNNING, started_at=self._sessions.clock())
-                response = await self._sessions.investigate(self._session.request, str(self._session.attempt))
+                # A try under another id is another run: its facts are not those of the one that failed.
+                run = f"{self._session.session_id}/{self._session.attempt}"
+                response = await self._sessions.investigate(self._session.request, run)
         except Exception as error:
             # One investigation's bug must not take down the others, nor leave its session without an end.
             failure = failure_of(error)

@@ -14,16 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from kubernaut_ray.contracts.catalog_tools import Arguments
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.redact import redact
-
-
-class Arguments(BaseModel):
-    """The base of every tool's arguments."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,25 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from kubernaut_ray.contracts.catalog import SearchFilters, SearchHit, SearchRequest, SearchResponse, Workflow
+from kubernaut_ray.contracts.catalog_tools import (
+    GET,
+    GET_DESCRIPTION,
+    SEARCH,
+    SEARCH_DESCRIPTION,
+    Arguments,
+    CatalogQuery,
+    RcaResource,
+    Resource,
+    hit_brief,
+    signal_types,
+    workflow_brief,
+)
 from kubernaut_ray.contracts.investigation import IncidentRequest
 from kubernaut_ray.crds.enums import Detection, Environment
 from kubernaut_ray.crds.shared import DetectedLabels
 from serve_apps.holmesgpt.cluster import Cluster
-from serve_apps.holmesgpt.signals import canonical
-from serve_apps.holmesgpt.toolbox import Arguments, Tool
+from serve_apps.holmesgpt.toolbox import Tool
 
-SEARCH = "search_workflow_catalog"
 CLUSTER_SCOPED = {
     "node", "persistentvolume", "namespace", "clusterrole", "clusterrolebinding", "storageclass",
 }  # fmt: skip
@@ -32,16 +43,6 @@ class Catalog(Protocol):
     async def search(self, request: SearchRequest) -> SearchResponse: ...
 
     async def workflow(self, workflow_id: str) -> Workflow | None: ...
-
-
-class Resource(Arguments):
-    """A Kubernetes object."""
-
-    kind: str
-    """For example Deployment, Pod, Node, PersistentVolumeClaim."""
-    name: str
-    namespace: str = ""
-    """Empty for cluster-scoped kinds."""
 
 
 class Listing(Arguments):
@@ -78,20 +79,6 @@ class NodeName(Arguments):
 
 class NamespaceName(Arguments):
     namespace: str
-
-
-class RcaResource(Resource):
-    """The resource that your root cause is about, and the signal type that your investigation found."""
-
-    signal_type: str = ""
-    """For example OOMKilled, CrashLoopBackOff, ImagePullBackOff, NodeNotReady."""
-
-
-class CatalogQuery(Arguments):
-    query: Annotated[str, Field(min_length=1, max_length=1000)]
-    """'<signal_type> <severity>' and a few words for the remedy, for example 'OOMKilled critical increase memory limit'."""
-    rca_resource: RcaResource
-    top_k: Annotated[int, Field(ge=1, le=10)] = 3
 
 
 class WorkflowId(Arguments):
@@ -147,25 +134,15 @@ class CatalogTools:
 
     def tools(self) -> tuple[Tool, ...]:
         return (
-            Tool(
-                SEARCH,
-                "Find remediation workflows for your root cause. Mandatory before you answer. The order is by relevance; "
-                "the relevance is no confidence.",
-                CatalogQuery,
-                self._search,
-            ),
-            Tool("get_workflow", "Read one workflow of the catalog with its parameters.", WorkflowId, self._workflow),
+            Tool(SEARCH, SEARCH_DESCRIPTION, CatalogQuery, self._search),
+            Tool(GET, GET_DESCRIPTION, WorkflowId, self._workflow),
         )
 
     async def search(self, query: CatalogQuery) -> tuple[SearchHit, ...]:
-        """Search with the incident's own facts added.
-
-        Workflows are labelled with signal types in one spelling or another: the canonical word is tried first, then the
-        word as given, and then none, so that an unusual word does not hide what fits.
-        """
-        filters, asked = self._filters(query.rca_resource), query.rca_resource.signal_type.strip()
+        """Search with the incident's own facts added, by one spelling of the signal type after the other."""
+        filters = self._filters(query.rca_resource)
         hits: tuple[SearchHit, ...] = ()
-        for signal_type in dict.fromkeys((canonical(asked), asked, "")):
+        for signal_type in signal_types(query.rca_resource.signal_type):
             request = SearchRequest(
                 query=query.query,
                 filters=filters.model_copy(update={"signal_type": signal_type}),
@@ -229,25 +206,3 @@ def related(request: IncidentRequest, kind: str, name: str, namespace: str) -> b
         if not wide and other_namespace == here:
             return True
     return False
-
-
-def hit_brief(hit: SearchHit) -> dict[str, Any]:
-    return {"rank": hit.rank, "relevance": round(hit.score, 3), **workflow_brief(hit.workflow)}
-
-
-def workflow_brief(workflow: Workflow) -> dict[str, Any]:
-    """Return what a model needs to judge and use a workflow."""
-    return {
-        "workflow_id": workflow.workflow_id,
-        "name": workflow.workflow_name,
-        "version": workflow.version,
-        "title": workflow.title,
-        "action_type": workflow.action_type,
-        **workflow.description.model_dump(exclude_defaults=True),
-        "labels": workflow.labels.model_dump(mode="json", exclude_defaults=True),
-        "parameters": [
-            p.model_dump(mode="json", exclude_defaults=True)
-            for p in workflow.parameters
-            if not p.name.startswith("TARGET_RESOURCE_")
-        ],
-    }

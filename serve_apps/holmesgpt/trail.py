@@ -21,13 +21,16 @@ PREVIEW = 500
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """``run`` tells apart the runs of one incident (the session's attempt); ``model`` is who investigates."""
+    """``run`` tells apart the runs of one incident (the session and its attempt); ``model`` is who investigates."""
 
     sink: AuditSink
     request: IncidentRequest
     run: str
     model: str
     clock: Clock
+
+    async def started(self) -> None:
+        await self._tell("aiagent.investigation.started", (), {"is_recovery": self.request.is_recovery})
 
     async def asked(self, attempt: int, text: str) -> None:
         await self._tell(
@@ -92,6 +95,8 @@ class Trail:
             {
                 "selected_workflow": chosen.workflow_id if chosen else None,
                 "workflow_name": chosen.workflow_name if chosen else None,
+                "container_digest": chosen.container_digest if chosen else None,
+                "summary": redact(response.root_cause_analysis.summary)[:2000],
                 "confidence": response.confidence,
                 "resolved": response.resolved,
                 "needs_human_review": response.needs_human_review,
@@ -126,7 +131,7 @@ class Trail:
             resource_id=self.request.incident_id,
             namespace=self.request.target.namespace,
             severity=self.request.severity[:20],
-            event_data={"model": self.model, "incident_id": self.request.incident_id, **data},
+            event_data={"model": self.model, "incident_id": self.request.incident_id, "run": self.run, **data},
             duration_ms=None if seconds is None else round(seconds * 1000),
         )
         await self.sink.record(event)

@@ -87,6 +87,9 @@ async def test_list_detail_approve(browser: Browser, console: str, kube: KubeCli
     await page.locator("tbody tr", has_text="Awaiting approval").click()
     await expect(page.get_by_role("heading", name="KubePodOOMKilled")).to_be_visible()
     await expect(page.get_by_text("below what revision 4 needs")).to_be_visible()
+    await expect(page.get_by_text("Chosen: increase-memory 1.0.0")).to_be_visible()
+    await expect(page.get_by_text("gateway.crd.created")).to_be_hidden()
+    await page.get_by_text("Audit trail,").click()
     await expect(page.get_by_text("gateway.crd.created")).to_be_visible()
     await picture(page, "waiting-light")
 

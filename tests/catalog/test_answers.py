@@ -330,4 +330,4 @@ def test_equal_queries_are_embedded_once() -> None:
     assert np.array_equal(first[0], EMBEDDER.embed(["a node"])[0])
     remembering.embed(["a node", "a pod"])
     assert seen == ["a node", "a node", "a pod"]
-    assert (EMBEDDER.fingerprint, 512, False) == (remembering.fingerprint, remembering.dimension, remembering.remote)
+    assert (EMBEDDER.fingerprint, 512, False) == (remembering.fingerprint, remembering.dimension, remembering.slow)

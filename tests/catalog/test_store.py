@@ -1,4 +1,4 @@
-"""The DuckDB store: group commit, isolation of failures, one opener, migrations, and what survives ``kill -9``."""
+"""The DuckDB store: group commit, isolation of failures, one opener, migrations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import threading
 import duckdb
 import pytest
 
-from catalog import audit
-from catalog.events import columns
 from catalog.migrations import MIGRATIONS
 from catalog.store import Store
 from kubernaut_ray.errors import InvalidInput, Permanent, Retryable
-from tests import build
 
 
 def count(store: Store, table: str = "meta") -> int:
@@ -104,48 +101,13 @@ def test_closed_store_says_so(tmp_path):
         store.write(put("a"))
 
 
-def test_events_are_stored_once(tmp_path):
-    """Duplicates within a batch, across batches and across restarts are counted and not stored."""
-    events = [build.audit_event(n) for n in range(5)]
+def test_whoever_is_told_learns_how_each_transaction_ended(tmp_path):
+    """A rolled back group is told once, and then each of its members by itself."""
+    told: list[bool] = []
     with Store(tmp_path / "c.duckdb") as store:
-        assert store.write(lambda c: audit.append(c, columns([*events, events[0]]), 1, build.NOW)).result(5) == 5
-    with Store(tmp_path / "c.duckdb") as store:
-        more = columns([*events, build.audit_event(5)])
-        first = store.read(audit.last_sequence) + 1
-        assert store.write(lambda c: audit.append(c, more, first, build.NOW)).result(5) == 1
-        assert count(store, "audit_events") == 6
-
-
-CHILD = """
-import pathlib, sys
-from catalog.store import Store
-from catalog import audit
-from catalog.events import columns
-from tests import build
-store = Store(pathlib.Path(sys.argv[1]))
-first = store.read(audit.last_sequence) + 1
-for n in range(int(sys.argv[2]), 10**9, 20):
-    events = columns([build.audit_event(i) for i in range(n, n + 20)])
-    store.write(lambda c: audit.append(c, events, n + 1, build.NOW)).result()
-    print(n + 20, flush=True)
-"""
-
-
-def test_kill_nine_loses_no_acknowledged_row(tmp_path):
-    """Whatever was acknowledged before ``kill -9`` is there when the file is opened again, round after round."""
-    file, done = tmp_path / "c.duckdb", 0
-    for _ in range(3):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(file), str(done)], stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        for _ in range(15):
-            done = int(child.stdout.readline())
-        child.kill()
-        rest, _ = child.communicate()
-        done = max([done, *(int(line) for line in rest.split("\n")[:-1])])
-        with Store(file) as store:
-            stored = store.read(
-                lambda c: c.execute("SELECT count(*), count(DISTINCT event_id) FROM audit_events").fetchone()
-            )
-        assert stored[0] == stored[1]
-        assert stored[0] >= done
-        done = stored[0]
+        store.write(put("a")).result(5)
+        store.tell(told.append)
+        with pytest.raises(Retryable):
+            store.write(put("a")).result(5)
+        store.write(put("b")).result(5)
+    assert told == [False, True]

@@ -13,13 +13,13 @@ from typing import Any
 
 from kubernaut_ray.clock import Clock
 from kubernaut_ray.contracts.investigation import IncidentRequest, RecoveryAnalysis
+from kubernaut_ray.contracts.signal_words import canonical
 from serve_apps.holmesgpt.guidance import failure_guidance
 from serve_apps.holmesgpt.models import rules_cluster, rules_pods
 from serve_apps.holmesgpt.models.findings import Findings, gather
 from serve_apps.holmesgpt.models.hypotheses import Hypothesis
 from serve_apps.holmesgpt.models.model import Case, Completion, Feedback
 from serve_apps.holmesgpt.models.remedies import Candidate, candidates
-from serve_apps.holmesgpt.signals import canonical
 
 WHO = "This analysis was made by the built-in evidence model: fixed rules over what the cluster shows. No language model took part."
 _ENOUGH = 0.5

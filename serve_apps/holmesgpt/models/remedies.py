@@ -10,15 +10,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from kubernaut_ray.contracts.catalog import ANY, SearchHit, Workflow
+from kubernaut_ray.contracts.catalog_tools import SEARCH
 from kubernaut_ray.contracts.investigation import IncidentRequest
+from kubernaut_ray.contracts.signal_words import canonical, keywords
 from serve_apps.holmesgpt.guidance import HOPELESS
 from serve_apps.holmesgpt.models.hypotheses import Hypothesis, Remedy
 from serve_apps.holmesgpt.models.model import Case
 from serve_apps.holmesgpt.models.roles import TURNS, fill
 from serve_apps.holmesgpt.parameters import prepare, repeats
-from serve_apps.holmesgpt.signals import canonical, keywords
 from serve_apps.holmesgpt.target import accepted_kinds, choose_target
-from serve_apps.holmesgpt.toolsets import SEARCH
 
 CEILING = 0.97
 _TOP_K = 10

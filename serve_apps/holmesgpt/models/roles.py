@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 
 from kubernaut_ray.contracts.catalog import Workflow, WorkflowParameter
+from kubernaut_ray.contracts.signal_words import keywords
 from kubernaut_ray.crds.enums import ParameterType
 from kubernaut_ray.crds.shared import TargetResource
 from serve_apps.holmesgpt.models.hypotheses import Hints
-from serve_apps.holmesgpt.signals import keywords
 
 TURNS = 4
 _FACTORS = (2, 3, 4, 8)

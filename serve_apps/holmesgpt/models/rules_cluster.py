@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from kubernaut_ray.contracts.signal_words import canonical, is_canonical
 from kubernaut_ray.crds.enums import RcaSeverity
 from kubernaut_ray.crds.shared import TargetResource
 from serve_apps.holmesgpt.cluster import age
 from serve_apps.holmesgpt.models import hypotheses as h
 from serve_apps.holmesgpt.models.findings import Fact, Findings, ready
 from serve_apps.holmesgpt.models.hypotheses import Hints, Hypothesis, Remedy
-from serve_apps.holmesgpt.signals import canonical, is_canonical
 from serve_apps.holmesgpt.target import selects
 
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")

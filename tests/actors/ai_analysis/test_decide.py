@@ -142,7 +142,10 @@ def test_a_session_that_is_not_there_is_started_again():
     """Its id was recorded; what started it may have died before it did."""
     decision = run(Observed(analysis(), NotStarted()))
 
-    assert isinstance(decision.effects[0], Call)
+    told, call = decision.effects
+    assert isinstance(told, Audit)
+    assert isinstance(call, Call)
+    assert (told.event.event_type, told.event.event_data["session_id"]) == ("aianalysis.holmesgpt.call", call.id)
     assert decision.status is None
 
 

@@ -20,6 +20,7 @@ from kubernaut_ray.crds.remediation_approval_request import (
     WorkflowOverride,
 )
 from tests import build
+from tests.trail import fits
 
 REQUEST = build.remediation_request()
 APPROVED, REJECTED, EXPIRED = ApprovalDecision.APPROVED, ApprovalDecision.REJECTED, ApprovalDecision.EXPIRED
@@ -147,3 +148,35 @@ def test_sealed_once_and_never_after_the_deadline(writes: list[tuple[ApprovalDec
                 seals.add(after)
         assert step(request, now).status is None
     assert len(seals) <= 1
+
+
+def facts(decision: Decision[RemediationApprovalRequestStatus]) -> list[tuple[str, str]]:
+    told = [fits(effect.event) for effect in decision.effects if isinstance(effect, Audit)]
+    return [(event.event_type, event.event_data.get("decided_via") or event.event_data["reason"]) for event in told]
+
+
+def test_how_a_decision_came_is_told() -> None:
+    """By the way that was named, by ``kubectl`` where none was, and by the deadline."""
+    assert facts(step(asked(decision=APPROVED, decided_via="console"))) == [
+        ("orchestrator.approval.approved", "console")
+    ]
+    assert facts(step(asked(decision=REJECTED))) == [("orchestrator.approval.rejected", "kubectl")]
+    assert facts(step(asked(), build.later(minutes=15))) == [("orchestrator.approval.expired", "deadline")]
+
+
+def test_a_decision_that_does_not_count_is_told() -> None:
+    """Written over a sealed one, or one that cannot be honoured: each try is a fact, told again or not."""
+    over = step(asked(decision=REJECTED, sealed_decision=APPROVED))
+    assert facts(over) == [("orchestrator.approval.refused", "the decision is final")]
+    override = asked(decision=APPROVED, workflow_override=WorkflowOverride(workflow_name="other"))
+    assert facts(step(override)) == [
+        (
+            "orchestrator.approval.refused",
+            "a workflow override cannot be honoured; approve the recommended workflow as it is, or reject",
+        )
+    ]
+    [first], [again] = (
+        [effect.event for effect in step(override, build.later(seconds)).effects if isinstance(effect, Audit)]
+        for seconds in (0, 5)
+    )
+    assert first.event_id == again.event_id

@@ -24,6 +24,7 @@ from kubernaut_ray.kube.resources import NOTIFICATION_REQUEST
 from kubernaut_ray.settings import NotificationSettings, Settings
 from tests import build, crash
 from tests.memory_kube import MemoryKube
+from tests.trail import fits
 
 KEY = Key("kubernaut-system", "nr-completion-rr-1")
 
@@ -44,7 +45,7 @@ class Sink:
         self.events: list[str] = []
 
     async def record(self, event: Any) -> None:
-        self.events.append(event.event_type)
+        self.events.append(fits(event).event_type)
 
 
 def settings(tmp_path: Path, routing: dict[str, Any] | None = None) -> Settings:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.approval import decide as approvals
 from actors.remediation.blocking import Facts
 from actors.remediation.decide import decide
 from actors.remediation.observe import DELIVERED_CONDITION, Observed
@@ -40,6 +41,7 @@ from kubernaut_ray.crds.remediation_request import (
 )
 from kubernaut_ray.settings import OrchestratorSettings, Settings
 from tests import build
+from tests.trail import fits
 
 SETTINGS = Settings()
 
@@ -69,7 +71,7 @@ def deleted(decision: Decision[Any]) -> set[str]:
 
 
 def told(decision: Decision[Any]) -> list[str]:
-    return [effect.event.event_type for effect in decision.effects if isinstance(effect, Audit)]
+    return [fits(effect.event).event_type for effect in decision.effects if isinstance(effect, Audit)]
 
 
 def at(phase: Phase, **fields: Any) -> Observed:
@@ -250,7 +252,14 @@ def test_an_approval_controller_that_is_down_does_not_keep_the_door_open() -> No
     """Past the deadline and a moment's grace, an unsealed request counts as expired."""
     seen = at(Phase.AWAITING_APPROVAL)
     assert step(seen, build.later(minutes=15)).reason == "WaitingForApproval"
-    assert status_of(step(seen, build.later(15 * 60 + 31))).failure_phase is FailurePhase.APPROVAL
+    closed = step(seen, build.later(15 * 60 + 31))
+    assert status_of(closed).failure_phase is FailurePhase.APPROVAL
+    [told_here] = [e.event for e in closed.effects if isinstance(e, Audit) and e.event.event_type.endswith(".expired")]
+    assert seen.approval is not None
+    asked = build.with_status(seen.approval, created_at=build.NOW)
+    [told_there] = approvals.decide(approvals.Observed(asked), build.later(minutes=15)).effects
+    assert isinstance(told_there, Audit)
+    assert told_here.event_id == told_there.event.event_id, "one fact, whoever tells it"
 
 
 def test_nothing_needed_is_a_good_end() -> None:

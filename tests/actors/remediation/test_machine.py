@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import settings
@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from actors.remediation.controller import RemediationController
+from catalog.account.story import reconstruct
 from kubernaut_ray import crds, names
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.endpoints import Endpoints
+from kubernaut_ray.contracts.timeline import GapKind
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.control.reconcile import Reconciler
@@ -89,11 +91,30 @@ class Life(RuleBasedStateMachine):
                 self.reconcile(fuse=-1)
                 self.now += timedelta(minutes=5)
             assert self.phase() in {None, *TERMINAL}, f"stuck in {self.phase()}"
+            self.the_trail_tells_it()
         finally:
             self.loop.close()
 
+    def tick(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
     def run(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)
+
+    def the_trail_tells_it(self) -> None:
+        """Whatever happened, and wherever the orchestrator died, its own facts make one walk to the end that was reached."""
+        told = reconstruct("rr-1", self.sink.facts.values())
+        own = {
+            gap for gap in told.gaps if gap.event_type.startswith("orchestrator.") and "approval" not in gap.event_type
+        }
+        assert {gap.kind for gap in own} <= {GapKind.SUPERSEDED, GapKind.STILL_OPEN}, own
+        phase = self.phase()
+        if phase is not None:
+            assert told.ending is not None
+            assert (told.ending.phase, told.phases[-1].phase) == (phase, phase)
+            assert told.request is not None
+            assert told.request.spec == REQUEST.spec.to_object()
 
     def find(self, kind: type[CustomResource], name: str) -> Object | None:
         try:
@@ -129,7 +150,7 @@ class Life(RuleBasedStateMachine):
         controller = RemediationController(
             Deps(kube, Settings(), Endpoints(), lambda: "token", lambda _ns, _name: None)
         )
-        reconcile = Reconciler(controller, kube, self.sink, clock=lambda: self.now)
+        reconcile = Reconciler(controller, kube, self.sink, clock=self.tick)
         try:
             for _ in range(3):
                 self.run(reconcile(KEY))

@@ -18,6 +18,7 @@ import pytest
 from actors.approval import controller as _approval
 from actors.notification import controller as _notification
 from actors.remediation import controller as _remediation
+from catalog.account.story import reconstruct
 from kubernaut_ray import clock, crds, names
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.endpoints import Endpoints
@@ -31,6 +32,7 @@ from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import NotificationSettings, Settings
 from tests import build
+from tests.trail import fits
 
 pytestmark = pytest.mark.integration
 BUILDERS = (_remediation.build, _approval.build, _notification.build)
@@ -41,7 +43,7 @@ class Sink:
         self.events: dict[str, AuditEvent] = {}
 
     async def record(self, event: AuditEvent) -> None:
-        self.events[event.event_id] = event
+        self.events[event.event_id] = fits(event)
 
 
 @asynccontextmanager
@@ -130,6 +132,14 @@ async def test_from_signal_to_fix_with_leave_and_recovery(kube: KubeClient, name
     assert types.count("orchestrator.phase.transitioned") == 8
     assert types.count("orchestrator.approval.approved") == 1
     assert types.count("notification.message.sent") == 4
+    account = reconstruct("rr-1", sink.events.values())
+    played = ("gateway.", "signalprocessing.", "aianalysis.", "aiagent.", "workflow.")
+    assert [gap for gap in account.gaps if not gap.event_type.startswith(played)] == []
+    assert account.gaps, "what the played controllers would have told is missed"
+    assert [(one.number, one.approval.by) for one in account.attempts] == [(0, "ann")]
+    assert account.attempts[0].recovery is not None
+    assert account.attempts[0].recovery.started
+    assert [one.phase for one in account.phases].count("Analyzing") == 2
 
 
 async def test_an_incident_on_the_same_target_waits(kube: KubeClient, namespace: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import Settings
 from tests import build
 from tests.actors.signal_processing.cluster import event, populate
+from tests.trail import fits
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +32,7 @@ class Facts:
         self.told: list[str] = []
 
     async def record(self, event: AuditEvent) -> None:
-        self.told.append(event.event_type)
+        self.told.append(fits(event).event_type)
 
 
 async def test_a_signal_about_a_pod_is_enriched_and_classified_at_once(kube: KubeClient, namespace: str) -> None:

@@ -231,11 +231,12 @@ def test_the_lock_is_released_after_the_cooldown(after, mine, reason, deletes):
 
 @pytest.mark.parametrize("mine", [True, False])
 def test_deletion_takes_its_own_pipeline_run_along(mine):
-    """And no other, before the finalizer goes."""
+    """And no other, before the finalizer goes; that it was called off is on record."""
     made = running(metadata={"deletion_timestamp": NOW})
     run = build.pipeline_run(made) if mine else foreign()[0]
     effects = decide(Observed(made, run, mine=mine), NOW, SETTINGS).effects
-    assert mine == isinstance(effects[0], Delete)
+    assert effects[0].event.event_type == "workflow.cancelled"
+    assert mine == isinstance(effects[1], Delete)
     assert effects[-1].patch == {"metadata": {"finalizers": []}}
 
 

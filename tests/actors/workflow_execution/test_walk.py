@@ -19,6 +19,7 @@ from kubernaut_ray.kube.resources import DEPLOYMENT, PIPELINE_RUN, WORKFLOW_EXEC
 from kubernaut_ray.settings import Settings
 from tests import build
 from tests.cluster import MANIFESTS, install_accounts
+from tests.trail import fits
 
 pytestmark = pytest.mark.integration
 LABELS = {"app": "web"}
@@ -29,7 +30,7 @@ class Sink:
         self.types = []
 
     async def record(self, event):
-        self.types.append(event.event_type)
+        self.types.append(fits(event).event_type)
 
 
 @pytest.fixture

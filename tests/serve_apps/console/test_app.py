@@ -140,6 +140,25 @@ async def test_without_data_storage_the_page_says_so() -> None:
     assert "Data Storage does not answer" in page.text
 
 
+async def test_the_account_is_on_the_page() -> None:
+    """What happened in words, with when and who; what the trail lacks; and every event below."""
+    world = World()
+    rr = await scene(world).waiting()
+    trail = Trail(clock.utcnow())
+    trail.without = "signalprocessing.classification.decision"
+    async with console(world, trail) as http:
+        page = (await http.get(f"/remediations/{rr.name}")).text
+        assert "Chosen: increase-memory 1.0.0 (confidence 0.90)" in page
+        assert "Told by ops/log (approval)" in page
+        assert "it was analysed unclassified" in page
+        assert "it has not ended" not in page
+        assert "aiagent.investigation.completed" in page
+        trail.tells = False
+        page = (await http.get(f"/remediations/{rr.name}")).text
+    assert "Chosen:" not in page
+    assert "aiagent.investigation.completed" in page
+
+
 @pytest.mark.parametrize(("decision", "message"), [("Approved", ""), ("Rejected", "planned maintenance")])
 async def test_a_decision_is_written_in_the_name_of_who_is_logged_in(decision: str, message: str) -> None:
     """The approval request holds decision, person, way and reason; what the form says about the person is ignored."""

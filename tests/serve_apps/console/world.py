@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from catalog.account.story import reconstruct
 from kubernaut_ray import names
-from kubernaut_ray.contracts.audit import AuditEvent, Timeline
+from kubernaut_ray.contracts.timeline import Timeline
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.enums import (
     AIAnalysisPhase,
     ApprovalDecision,
-    AuditCategory,
-    AuditOutcome,
     NotificationPhase,
     Outcome,
     RcaSeverity,
@@ -25,6 +24,7 @@ from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient, UserInfo
 from tests import build
+from tests.catalog.account import told as stories
 
 PARAMETERS = {"TARGET_NAMESPACE": "shop", "TARGET_NAME": "web", "MEMORY_LIMIT": "512Mi"}
 EVIDENCE = (
@@ -51,30 +51,20 @@ class Trail:
 
     def __init__(self, start: datetime) -> None:
         self.start, self.away = start, False
+        self.tells, self.without = True, ""
 
     async def timeline(self, remediation: str) -> Timeline:
         if self.away:
             raise Retryable("connection refused")
-        types = (
-            "gateway.signal.received",
-            "gateway.crd.created",
-            "signalprocessing.enrichment.completed",
-            "signalprocessing.classification.decision",
-            "aianalysis.analysis.completed",
-            "aianalysis.approval.decision",
+        told = stories.Told(remediation, start=self.start)
+        told.opened().processed().analysed(approval=True).asked()
+        if self.without:
+            told.without(self.without)
+        return Timeline(
+            remediation_id=remediation,
+            incident=reconstruct(remediation, told.events) if self.tells else None,
+            events=tuple(told.events),
         )
-        facts = [
-            AuditEvent.fact(
-                event_type,
-                correlation_id=remediation,
-                category=AuditCategory.GATEWAY,
-                now=self.start + timedelta(seconds=n * 3),
-                outcome=AuditOutcome.SUCCESS,
-                actor=event_type.partition(".")[0],
-            )
-            for n, event_type in enumerate(types)
-        ]
-        return Timeline(remediation_id=remediation, events=tuple(facts))
 
 
 class Scene:

@@ -11,18 +11,22 @@ from typing import Any
 import httpx
 import pytest
 
+from catalog.account.story import reconstruct
 from catalog.bundles import Bundles, reference_for
 from catalog.client import Catalog, InProcess
 from catalog.embed import Lexicon
 from catalog.errors import Conflict
 from catalog.owner import Owner
 from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.contracts.timeline import Timeline
 from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube.client import UserInfo
 from serve_apps.data_storage.app import MAX_BODY_BYTES, RULES, create_app
 from serve_apps.data_storage.deps import Deps
 from serve_apps.http import Gate
 from tests import build
+from tests.catalog.account import told as stories
+from tests.trail import fits
 
 SCHEMA = """
 apiVersion: kubernaut.io/v1alpha1
@@ -70,7 +74,7 @@ class Said:
         self.events: list[AuditEvent] = []
 
     async def record(self, event: AuditEvent) -> None:
-        self.events.append(event)
+        self.events.append(fits(event))
 
 
 class Shop:
@@ -265,7 +269,9 @@ async def test_audit_query_and_timeline(shop):
     assert await found(correlation_id="rr-1", since="2h") == [1]
     timeline = (await shop.client.get("/api/v1/remediations/rr-0/timeline")).json()
     assert [e["event_data"]["number"] for e in timeline["events"]] == [4, 2, 0]
-    assert (await shop.client.get("/api/v1/remediations/nobody/timeline")).json()["events"] == []
+    nobody = (await shop.client.get("/api/v1/remediations/nobody/timeline")).json()
+    assert (nobody["events"], nobody["incident"]["state"]) == ([], "unknown")
+    assert [gap["kind"] for gap in nobody["incident"]["gaps"]] == ["nothing-on-record"]
     for bad in (
         {"since": "soon"},
         {"limit": 1001},
@@ -275,6 +281,24 @@ async def test_audit_query_and_timeline(shop):
         {"order": "up"},
     ):
         problem(await shop.client.get("/api/v1/audit/events", params=bad), 400)
+
+
+async def test_the_timeline_tells_the_incident(shop):
+    """The account beside the events as they were stored, with what other correlations know of it."""
+    told = stories.approved()
+    before = stories.Told(f"signal-{build.FINGERPRINT[:12]}").fact("gateway.crd.failed", error="quota exceeded")
+    changed = stories.Told("wf-memory").fact("datastorage.workflow.updated", who="eve", status="disabled")
+    searched = stories.Told("wf-memory").fact("workflow.catalog.search_completed")
+    events = [*told.events, *before.events, *changed.events, *searched.events]
+    await shop.client.post("/api/v1/audit/events/batch", json={"events": [e.to_json() for e in events]})
+
+    timeline = Timeline.model_validate((await shop.client.get("/api/v1/remediations/rr-1/timeline")).json())
+    assert timeline.incident == reconstruct("rr-1", told.events, related=timeline.related)
+    assert timeline.incident.complete
+    assert {e.event_id for e in timeline.events} == {e.event_id for e in told.events}
+    assert [e.event_type for e in timeline.related] == ["gateway.crd.failed", "datastorage.workflow.updated"]
+    described = (await shop.client.get("/openapi.json")).json()
+    assert "no error" in described["paths"]["/api/v1/remediations/{remediation_id}/timeline"]["get"]["description"]
 
 
 async def test_sessions_compare_and_set(shop):
@@ -321,8 +345,10 @@ async def test_ready_tells_and_owner_away(owner):
         assert (await client.get("/ready")).json() == {"status": "ready", "snapshot_version": 0, "workflows": 0}
     app = create_app(Deps(Catalog(Away(), Lexicon()), None, Said()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://storage") as client:
-        assert (await client.get("/health")).status_code == 200
-        problem(await client.get("/ready"), 503)
+        for path in ("/health", "/health/live", "/metrics"):
+            assert (await client.get(path)).status_code == 200, path
+        for path in ("/ready", "/health/ready"):
+            problem(await client.get(path), 503)
         answer = await client.post("/api/v1/workflows/search", json={"query": "x"})
         assert problem(answer, 503)
         assert answer.headers["retry-after"] == "3"
@@ -348,10 +374,10 @@ async def test_every_route_asks_who(owner):
             path.replace("{workflow_id}", "w").replace("{session_id}", "s").replace("{remediation_id}", "r"),
         )
         for path, methods in app.openapi()["paths"].items()
-        for method in methods
-        if path not in {"/health", "/ready"}
-    ]
-    assert len(operations) >= 13
+        for method, operation in methods.items()
+        if operation["tags"] != ["health"]
+    ] + [("POST", "/mcp"), ("GET", "/openapi.json")]
+    assert len(operations) >= 18
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://storage") as client:
         for method, path in operations:
             assert (await client.request(method, path)).status_code == 401, (method, path)
@@ -359,7 +385,8 @@ async def test_every_route_asks_who(owner):
             assert bob.status_code == 403, (method, path)
             assert "may not" in bob.json()["detail"]
             assert any(rule.matches(method, path) for rule in RULES)
-        assert (await client.get("/health")).status_code == 200
+        for path in ("/health", "/health/live", "/health/ready", "/ready", "/metrics"):
+            assert (await client.get(path)).status_code == 200, path
 
 
 async def test_conflict_survives_the_wire(shop):

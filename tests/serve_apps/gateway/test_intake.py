@@ -66,7 +66,7 @@ async def test_silences() -> None:
         heard = {(s["signal_name"], s["resource"]): s["count"] for e in quiet for s in e.event_data["signals"]}
         assert sum(heard.values()) == 3
         assert set(heard) == {("A", "shop/deployment/web"), ("A", "shop/deployment/db")}
-        assert {e.correlation_id for e in quiet} == {"silence-quiet"}
+        assert {e.correlation_id for e in quiet} == {"quiet"}
 
         world.time = later(minutes=60)
         (taken,) = await one.send([web("A")])

@@ -14,6 +14,7 @@ from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.settings import GatewaySettings, Settings
 from tests.build import NOW
 from tests.memory_kube import MemoryKube
+from tests.trail import fits
 
 
 class World(MemoryKube):
@@ -84,7 +85,7 @@ class Facts:
         self.events: list[AuditEvent] = []
 
     async def record(self, event: AuditEvent) -> None:
-        self.events.append(event)
+        self.events.append(fits(event))
 
     def types(self) -> list[str]:
         return [event.event_type for event in self.events]

@@ -28,6 +28,7 @@ from serve_apps.holmesgpt.metrics import Metrics
 from serve_apps.holmesgpt.models.evidence import EvidenceModel
 from serve_apps.holmesgpt.models.model import InvestigationModel
 from tests.serve_apps.holmesgpt.world import World
+from tests.trail import fits
 
 WORKFLOWS = Path(__file__).parents[3] / "manifests" / "workflows"
 
@@ -39,7 +40,7 @@ class Facts:
         self.events: dict[str, AuditEvent] = {}
 
     async def record(self, event: AuditEvent) -> None:
-        self.events.setdefault(event.event_id, event)
+        self.events.setdefault(event.event_id, fits(event))
 
     def types(self) -> list[str]:
         return [e.event_type for e in self.events.values()]

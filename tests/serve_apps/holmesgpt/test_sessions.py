@@ -18,7 +18,7 @@ from tests.serve_apps.holmesgpt.world import incident
 
 
 class Work:
-    """Investigations that last until they are let go. ``runs`` tells which attempts began."""
+    """Investigations that last until they are let go. ``runs`` tells which sessions and attempts of them began."""
 
     def __init__(self, *, error: Exception | None = None, held: bool = False) -> None:
         self.runs: list[str] = []
@@ -98,7 +98,7 @@ async def test_starting_twice_is_starting_once(replicas):
     await until(other, "s-1", *ENDED)
     again = await one.start("s-1", incident())
 
-    assert work.runs == ["1"]
+    assert work.runs == ["s-1/1"]
     assert again.state is SessionState.DONE
 
 
@@ -111,7 +111,7 @@ async def test_starting_again_with_more_to_tell_is_the_same_investigation(replic
     grown = await sessions.start("s-1", incident(is_storm=True, storm_signal_count=900, occurrence_count=7))
     await until(sessions, "s-1", *ENDED)
 
-    assert work.runs == ["1"]
+    assert work.runs == ["s-1/1"]
     assert not grown.request.is_storm
 
 
@@ -135,12 +135,12 @@ async def test_a_dead_replica_is_replaced(replicas):
     assert early.attempt == 1
     assert ended.attempt == 2
     assert ended.response is not None
-    assert ended.response.root_cause_analysis.summary == "by run 2"
+    assert ended.response.root_cause_analysis.summary == "by run s-1/2"
     held.gate.set()
     async with asyncio.timeout(10):
         while dying.active:
             await asyncio.sleep(0.02)
-    assert (await survivor.look("s-1")).response.root_cause_analysis.summary == "by run 2"
+    assert (await survivor.look("s-1")).response.root_cause_analysis.summary == "by run s-1/2"
 
 
 async def test_a_living_replica_is_left_alone(replicas):
@@ -168,7 +168,7 @@ async def test_only_one_takes_over(replicas):
     await asyncio.gather(*(h.look("s-1") for h in heirs))
     await until(heirs[0], "s-1", *ENDED)
 
-    assert work.runs == ["2"]
+    assert work.runs == ["s-1/2"]
 
 
 async def test_a_drained_replica_hands_over_at_once(replicas):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubernaut_ray.contracts.catalog_tools import Arguments
 from kubernaut_ray.errors import Retryable
-from serve_apps.holmesgpt.toolbox import Arguments, Tool, Toolbox, ToolCall
+from serve_apps.holmesgpt.toolbox import Tool, Toolbox, ToolCall
 
 
 class Number(Arguments):

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from kubernaut_ray.contracts.catalog import SearchResponse
+from kubernaut_ray.contracts.catalog_tools import CatalogQuery, RcaResource
+from kubernaut_ray.contracts.signal_words import canonical, keywords
 from kubernaut_ray.crds.enums import Detection
 from kubernaut_ray.crds.shared import DetectedLabels, KubernetesContext, OwnerEntry, TargetResource
 from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube import resources
 from serve_apps.holmesgpt.cluster import Cluster, differences, label_selector
-from serve_apps.holmesgpt.signals import canonical, keywords
-from serve_apps.holmesgpt.toolsets import CatalogQuery, CatalogTools, RcaResource, known_detections, related
+from serve_apps.holmesgpt.toolsets import CatalogTools, known_detections, related
 from tests.serve_apps.holmesgpt.world import HEALTHY, NAMESPACE, crashed, incident
 
 CHAIN = KubernetesContext(owner_chain=(OwnerEntry(kind="ReplicaSet", name="web-1", namespace=NAMESPACE),))
