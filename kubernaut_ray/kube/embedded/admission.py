@@ -84,11 +84,25 @@ class Admission:
     def __init__(self, objects: Objects, registry: Registry, caller: Caller) -> None:
         self._objects, self._registry, self._caller = objects, registry, caller
         self._hooks = Hooks(objects.store)
+        self._known: dict[tuple[str, str, str, str], bool] = {}
+        self._known_for: tuple[tuple[Hook, ...], int] = ((), 0)
 
-    def concerns(self, kind: Kind) -> bool:
-        """Whether a write of this kind may have to be reviewed. Webhook configurations themselves never are."""
-        hooks = self._hooks
-        return bool(hooks.mutating or hooks.validating) and kind.table not in TABLES
+    def concerns(self, kind: Kind, subresource: str) -> bool:
+        """Whether a rule may cover a write of this kind. Webhook configurations themselves are never reviewed."""
+        hooks = (*self._hooks.mutating, *self._hooks.validating)
+        if not hooks:
+            return False
+        if self._known_for != (hooks, self._registry.revision):
+            self._known, self._known_for = {}, (hooks, self._registry.revision)
+        key = (kind.group, kind.version, kind.plural, subresource)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = kind.table not in TABLES and any(
+                hook.shown_as(kind, subresource, operation, self._registry) is not None
+                for hook in hooks
+                for operation in Operation
+            )
+        return known
 
     async def write(self, draft: Callable[[], Draft], asked: Asked) -> Entry:
         """Review and store a draft. Raises ``ApiStatus`` for a refusal; a draft that lost the race is made again."""

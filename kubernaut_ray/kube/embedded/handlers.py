@@ -148,7 +148,7 @@ class Handlers:
 
     async def _write(self, kind: Kind, request: Request, user: User, draft: Callable[[], Draft]) -> tuple[Entry, bool]:
         """Store what the draft says, reviewed where somebody wishes it. Returns the object and whether it is new."""
-        if not self._admission.concerns(kind):
+        if not self._admission.concerns(kind, _named(request).subresource):
             made = draft()
             return self._objects.commit(made), made.entry is None
         new = True
@@ -164,7 +164,7 @@ class Handlers:
     async def _delete(
         self, kind: Kind, namespace: str, name: str, options: DeleteOptions, request: Request, user: User
     ) -> tuple[Entry, bool]:
-        if not self._admission.concerns(kind):
+        if not self._admission.concerns(kind, ""):
             return self._objects.delete(kind, namespace, name, options)
         asked = Asked(user, request.warnings, request.verb)
         return await self._admission.delete(kind, namespace, name, options, asked)
