@@ -81,7 +81,7 @@ async def waiting(running: Running, client: KubeClient, name: str) -> str:
     await asyncio.sleep(1)
     code, answer = await post(running, webhook(alert(name, PRODUCTION)))
     assert code == 201, answer
-    [result] = answer["results"]
+    [result] = answer.get("results") or [answer]
     remediation = str(result["remediationRequestName"])
     await eventually(client, remediation, lambda r: r.status.overall_phase is RemediationPhase.AWAITING_APPROVAL)
     return remediation
