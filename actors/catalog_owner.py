@@ -91,6 +91,7 @@ def _open(settings: Settings) -> Owner:
                 now=utcnow,
                 policy=TrailPolicy.of(catalog),
                 memory_limit=catalog.database_memory,
+                bundles=settings.data_dir / "bundles",
             )
         except Permanent as error:
             if error.reason != "StoreInUse" or time.monotonic() > deadline:

@@ -57,7 +57,9 @@ class Keeper:
     def __init__(self, store: Store, directory: Path, policy: TrailPolicy, now: Clock) -> None:
         self._store, self._policy, self._now = store, policy, now
         self._directory = directory / ARCHIVE
-        key = SigningKey.load(policy.signing_key or directory / KEY_FILE)
+        self.key_file = policy.signing_key or directory / KEY_FILE
+        """The private key that signs."""
+        key = SigningKey.load(self.key_file)
         self._trail = store.write(
             lambda c: Trail(c, key, checkpoint_events=policy.checkpoint_events, now=now())
         ).result()
@@ -70,7 +72,7 @@ class Keeper:
         self.reads: Mapping[str, Callable[[Any], Answer]] = {
             "audit_records": self._records,
             "audit_checkpoints": _checkpoints,
-            "audit_state": lambda _: _state,
+            "audit_state": lambda _: lambda c: state(c).model_dump_json(exclude_none=True).encode(),
             "audit_statement": self._statement,
         }
         self.writes: Mapping[str, Callable[[Any], Answer]] = {
@@ -260,12 +262,13 @@ class Keeper:
         self._trail.record(connection, event, now)
 
 
-def _state(connection: Connection) -> bytes:
+def state(connection: Connection) -> LedgerState:
+    """Return where the trail stands."""
     tip = read_tip(connection)
     retired = connection.execute("SELECT body FROM audit_retired ORDER BY first_seq").fetchall()
     holds = connection.execute("SELECT body FROM audit_holds ORDER BY correlation_id").fetchall()
     keys = connection.execute("SELECT key_id, public_key FROM audit_keys ORDER BY key_id").fetchall()
-    state = LedgerState(
+    return LedgerState(
         last_sequence=tip.sequence,
         last_checkpoint=tip.checkpoint,
         unsealed=tip.sequence - tip.sealed,
@@ -275,7 +278,6 @@ def _state(connection: Connection) -> bytes:
         retired=tuple(Retired.model_validate_json(body) for (body,) in retired),
         public_keys=dict(keys),
     )
-    return state.model_dump_json(exclude_none=True).encode()
 
 
 def _checkpoints(payload: Any) -> Answer:

@@ -23,6 +23,8 @@ import structlog
 from pydantic import ValidationError
 
 from catalog import audit, etags, executions, records, searches, sessions, snapshot
+from catalog.backup import Sources
+from catalog.backup_jobs import Backups
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound, PreconditionFailed
 from catalog.events import AuditQuery, Columns, unpack
@@ -65,7 +67,9 @@ class Owner:
         now: Clock,
         policy: TrailPolicy = TrailPolicy(),  # noqa: B008 - frozen
         memory_limit: str = MEMORY_LIMIT,
+        bundles: Path | None = None,
     ) -> None:
+        """``bundles`` is the local bundle store, which goes into backups."""
         self._store = Store(directory / FILE, memory_limit=memory_limit)
         self._embedder, self._source, self._now = embedder, source, now
         try:
@@ -73,6 +77,8 @@ class Owner:
         except BaseException:
             self._store.close()
             raise
+        sources = Sources(directory, bundles, self._keeper.key_file)
+        self._backups = Backups(self._store, sources, self._keeper.maintaining, now)
         self._version = self._store.read(records.version)
         self._snapshot: tuple[int, bytes] = (-1, b"")
         self._building = threading.Lock()
@@ -95,7 +101,10 @@ class Owner:
             "execution_record": self._execution_record,
             **self._keeper.writes,
         }
-        self._slow: Mapping[str, Callable[[Any], Any]] = {"audit_archive": self._keeper.archive}
+        self._slow: Mapping[str, Callable[[Any], Any]] = {
+            "audit_archive": self._keeper.archive,
+            **self._backups.operations,
+        }
         self._store.write(lambda c: sessions.forget_old(c, now())).result()
 
     @property
@@ -135,6 +144,7 @@ class Owner:
     def close(self) -> None:
         """Finish what was accepted, checkpoint, release the file."""
         self._pool.shutdown(wait=True)
+        self._backups.close()
         self._keeper.close()
         self._store.close()
 

@@ -83,7 +83,8 @@ class Store:
 
     def copy(self, file: Path) -> None:
         """Copy the last committed state into a new file, while reads and writes go on. Blocks; cleans up when it fails."""
-        connection = self._connection.cursor()
+        with self._reading:
+            connection = self._reader.cursor()
         try:
             connection.execute(f"ATTACH {quoted(file)} AS copied")
             try:
@@ -166,7 +167,9 @@ class Store:
             if len(writes) == 1:
                 writes[0].done.set_exception(self._fault(error) if isinstance(error, duckdb.Error) else error)
                 return
-            log.warning("catalog_group_runs_one_by_one", writes=len(writes), kind=type(error).__name__, error=str(error))
+            log.warning(
+                "catalog_group_runs_one_by_one", writes=len(writes), kind=type(error).__name__, error=str(error)
+            )
             for write in writes:
                 self._commit([write])
             return
@@ -212,15 +215,42 @@ def name_of(file: Path) -> str:
     return '"' + file.stem.replace('"', '""') + '"'
 
 
+def look_into(file: Path, operation: Callable[[Connection], T]) -> T:
+    """Run a query on a database that nobody has open, and change nothing. Raises ``Permanent`` when it cannot be opened."""
+    with _connected(file, read_only=True) as connection:
+        return operation(connection)
+
+
+def in_use(file: Path) -> bool:
+    """Whether another process has a database open."""
+    try:
+        look_into(file, lambda _: None)
+    except Permanent as error:
+        return error.reason == "StoreInUse"
+    except duckdb.Error:
+        return False  # It is damaged, which is another matter.
+    return False
+
+
 def _joinable(write: _Write | None) -> bool:
     """Whether what comes after it may share its group."""
     return write is not None and not write.alone
 
 
 def _open(file: Path, memory_limit: str = MEMORY_LIMIT) -> Connection:
+    connection = _connected(file, memory_limit=memory_limit)
+    try:
+        _migrate(connection, file)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connected(file: Path, *, memory_limit: str = MEMORY_LIMIT, read_only: bool = False) -> Connection:
     config = {"memory_limit": memory_limit, "threads": "2", "checkpoint_threshold": f"{CHECKPOINT_BYTES >> 20}MiB"}
     try:
-        connection = duckdb.connect(str(file), config=config)
+        return duckdb.connect(str(file), read_only=read_only, config=config)
     except duckdb.IOException as error:
         if "lock" in str(error).lower():
             raise Permanent(
@@ -229,12 +259,6 @@ def _open(file: Path, memory_limit: str = MEMORY_LIMIT) -> Connection:
                 reason="StoreInUse",
             ) from None
         raise Permanent(f"{file} cannot be opened: {error}", reason="StoreUnreadable") from None
-    try:
-        _migrate(connection, file)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _migrate(connection: Connection, file: Path) -> None:

@@ -24,6 +24,8 @@ from serve_apps.http import KubeGate
 from serve_apps.wiring import Wiring
 
 CALL_TIMEOUT = 30.0
+SLOW = {"audit_archive": 600.0}
+"""Rolling months off takes as long as there are events in them."""
 
 
 class ActorTransport:
@@ -33,18 +35,18 @@ class ActorTransport:
         self._handle: Any = None
 
     async def call(self, method: str, payload: bytes) -> bytes:
-        answer: bytes = await self._ask("call", method, payload)
+        answer: bytes = await self._ask(SLOW.get(method, CALL_TIMEOUT), "call", method, payload)
         return answer
 
     async def snapshot(self, have: int) -> bytes:
-        answer: bytes = await self._ask("snapshot", have)
+        answer: bytes = await self._ask(CALL_TIMEOUT, "snapshot", have)
         return answer
 
-    async def _ask(self, name: str, *args: Any) -> Any:
+    async def _ask(self, timeout: float, name: str, *args: Any) -> Any:
         try:
             if self._handle is None:
                 self._handle = ray.get_actor(names.CATALOG_OWNER_ACTOR, namespace=names.RAY_NAMESPACE)
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with asyncio.timeout(timeout):
                 return await getattr(self._handle, name).remote(*args)
         except (ValueError, TimeoutError, ray.exceptions.RayError) as error:
             self._handle = None

@@ -52,7 +52,7 @@ class Kept:
         self._open()
 
     def _open(self) -> None:
-        self.owner = Owner(self.directory, embedder=Lexicon(), source=_Nothing(), now=self.time, policy=self._policy)
+        self.owner = Owner(self.directory, embedder=Lexicon(), source=Nothing(), now=self.time, policy=self._policy)
         self.catalog = Catalog(InProcess(self.owner), Lexicon())
 
     def again(self) -> None:
@@ -79,7 +79,9 @@ class Kept:
         return [str(finding) for finding in verify(read, judge)]
 
 
-class _Nothing:
+class Nothing:
+    """No bundles."""
+
     def workflow(self, ref: str) -> Any:
         raise InvalidInput(f"{ref}: no such bundle")
 
