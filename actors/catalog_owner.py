@@ -90,6 +90,7 @@ def _open(settings: Settings) -> Owner:
                 source=bundles,
                 now=utcnow,
                 policy=TrailPolicy.of(catalog),
+                memory_limit=catalog.database_memory,
             )
         except Permanent as error:
             if error.reason != "StoreInUse" or time.monotonic() > deadline:

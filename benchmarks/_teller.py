@@ -41,9 +41,7 @@ class Teller:
         """One connection, until the deadline and the answer to what it was telling then."""
         channel: Channel | None = None
         while time.monotonic() < deadline:
-            request = self._door.request(
-                self._stories.batch(next(self._numbers) * self._batch, self._batch, utcnow())
-            )
+            request = self._door.request(self._stories.batch(next(self._numbers) * self._batch, self._batch, utcnow()))
             began = time.monotonic()
             while True:
                 if channel is None or not channel.open:

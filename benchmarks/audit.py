@@ -79,9 +79,7 @@ class Trail(System):
     """A system of which only Data Storage runs. ``start`` and ``stop`` as ever."""
 
     def __init__(self, data_dir: Path) -> None:
-        super().__init__(
-            Settings(data_dir=data_dir, server=ServerSettings(dashboard=False)), shipped_workflows=False
-        )
+        super().__init__(Settings(data_dir=data_dir, server=ServerSettings(dashboard=False)), shipped_workflows=False)
 
     async def _start_pipelines(self) -> None:
         """Nothing is executed."""

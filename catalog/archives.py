@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from catalog.events import microseconds
 from catalog.ledger.chain import record_hash
 from catalog.ledger.signing import SigningKey
-from catalog.store import Connection
+from catalog.store import Connection, quoted
 from kubernaut_ray.contracts.ledger import Archive, ChainHead, Retired
 from kubernaut_ray.errors import Permanent
 
@@ -69,7 +69,7 @@ def source(
     found = [file for (name,) in rows if (file := file_of(directory, name)).exists() or not lenient]
     if not found:
         return "audit_events"
-    files = ", ".join(map(_quoted, found))
+    files = ", ".join(map(quoted, found))
     columns = ", ".join(COLUMNS)
     return f"(SELECT {columns} FROM audit_events UNION ALL BY NAME SELECT {_SELECTED} FROM read_parquet([{files}]))"  # noqa: S608
 
@@ -289,10 +289,6 @@ def _free_name(connection: Connection, month: str) -> str:
     while name in taken:
         name, turn = f"{PREFIX}{month}.{turn}", turn + 1
     return name
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _sync(path: Path) -> None:

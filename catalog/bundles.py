@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import yaml
 
-from catalog.workflow import FILE, RESERVED, parse_schema
+from catalog.workflow import FILE, INVALID, RESERVED, parse_schema
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.pipelines.oci import SCHEMA_FILE, Bundle, Document, Stores, pull, push
@@ -157,6 +157,11 @@ def _inline(resource: Any, folder: Path) -> None:
 def _read_script(path: Path) -> str:
     try:
         return path.read_text()
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(f.name for f in path.parent.iterdir() if f.suffix != ".yaml")) or "none"
+        raise InvalidInput(
+            f"{path.parent / PIPELINE_FILE} uses the script {path.name}, which is not in its folder; there: {there}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
             f"{path.parent / PIPELINE_FILE} uses the script {path.name}, which cannot be read: {error}"
@@ -201,7 +206,9 @@ def _check(workflow: Workflow, resources: tuple[Any, ...], where: str) -> None:
     problems = list(_problems(workflow, resources))
     if problems:
         listed = "; ".join(f"{path}: {what}" for path, what in problems)
-        raise InvalidInput(f"{where} has {len(problems)} problem(s): {listed}", problems=tuple(problems))
+        raise InvalidInput(
+            f"{where} has {len(problems)} problem(s): {listed}", problems=tuple(problems), reason=INVALID
+        )
 
 
 def _problems(workflow: Workflow, resources: tuple[Any, ...]) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from catalog import snapshot as snapshots
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound, PreconditionFailed
-from catalog.events import AuditQuery, columns, microseconds
+from catalog.events import AuditQuery, Columns, columns, microseconds, pack
 from catalog.ledger.record import Page, read_page
 from catalog.snapshot import Snapshot
 from kubernaut_ray.clock import rfc3339
@@ -126,7 +126,11 @@ class Catalog:
         return await self._call("workflows", {"status": status, "name": name, "limit": limit, "offset": offset})
 
     async def append_audit(self, events: Sequence[AuditEvent]) -> AuditBatchResult:
-        return AuditBatchResult.model_validate_json(await self._call("audit_append", columns(events)))
+        return await self.append_columns(columns(events))
+
+    async def append_columns(self, events: Columns) -> AuditBatchResult:
+        """Store a batch; all of it is new or was stored before, or nothing is."""
+        return AuditBatchResult.model_validate_json(await self._send("audit_append", pack(events)))
 
     async def find_audit(self, query: AuditQuery) -> bytes:
         return await self._call("audit_find", query.to_json())
@@ -197,7 +201,10 @@ class Catalog:
         return await self._call("execution_statistics", {"since": rfc3339(since)})
 
     async def _call(self, method: str, payload: Any) -> bytes:
-        data = await self._transport.call(method, orjson.dumps(payload))
+        return await self._send(method, orjson.dumps(payload))
+
+    async def _send(self, method: str, payload: bytes) -> bytes:
+        data = await self._transport.call(method, payload)
         head, _, rest = data.partition(b",")
         self.version = max(self.version, int(head.removeprefix(b'{"version":')))
         self._heard_at = self._monotonic()
@@ -220,7 +227,8 @@ def _error(body: dict[str, Any]) -> KubernautError:
     message = str(body["message"])
     match body["kind"]:
         case "InvalidInput":
-            return InvalidInput(message, problems=tuple((str(p), str(w)) for p, w in body.get("problems", ())))
+            problems = tuple((str(p), str(w)) for p, w in body.get("problems", ()))
+            return InvalidInput(message, problems=problems, reason=str(body.get("reason", "InvalidInput")))
         case "NotFound":
             return NotFound(message)
         case "Conflict":
@@ -230,4 +238,4 @@ def _error(body: dict[str, Any]) -> KubernautError:
         case "Permanent":
             return Permanent(message, reason=str(body.get("reason", "Failed")))
         case _:
-            return Retryable(message, after=body.get("after"))
+            return Retryable(message, after=body.get("after"), reason=str(body.get("reason", "")))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import Field
 
 from catalog.ledger.canonical import canonical
@@ -25,7 +26,7 @@ MAX_AGE = timedelta(days=7)
 EVENT_ID = "^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$"
 
 Columns = dict[str, list[Any]]
-"""Events as parallel lists: the form in which they cross to the owner and into Arrow."""
+"""Events as parallel lists, in the form in which they go into Arrow; ``body`` is canonical JSON, in bytes."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -57,21 +58,29 @@ def instant(us: int) -> datetime:
     return _EPOCH + us * _MICROSECOND
 
 
-def check_age(events: Sequence[AuditEvent], now: datetime) -> None:
+def check_age(events: Columns, now: datetime) -> None:
     """Refuse a batch that holds an event from the future or from too long ago. Raises ``InvalidInput`` naming each."""
+    instants = events["event_us"]
+    latest, earliest = microseconds(now + MAX_AHEAD), microseconds(now - MAX_AGE)
+    if not instants or (max(instants) <= latest and min(instants) >= earliest):
+        return
     problems = []
-    for index, event in enumerate(events):
-        if event.event_timestamp > now + MAX_AHEAD:
+    for index, one in enumerate(instants):
+        if one > latest:
             problems.append(
                 (f"events[{index}].event_timestamp", "is more than 5 minutes in the future; check the clock")
             )
-        elif event.event_timestamp < now - MAX_AGE:
+        elif one < earliest:
             problems.append((f"events[{index}].event_timestamp", "is more than 7 days old"))
-    if problems:
-        raise InvalidInput(
-            f"{len(problems)} of {len(events)} events refused for their timestamps; nothing was stored",
-            problems=tuple(problems),
-        )
+    raise InvalidInput(
+        f"{len(problems)} of {len(instants)} events refused for their timestamps; nothing was stored",
+        problems=tuple(problems),
+    )
+
+
+def canonical_event(event: AuditEvent) -> bytes:
+    """Return an event as it is stored and hashed."""
+    return canonical(event.model_dump(mode="json", exclude_none=True))
 
 
 def columns(events: Sequence[AuditEvent]) -> Columns:
@@ -84,5 +93,22 @@ def columns(events: Sequence[AuditEvent]) -> Columns:
         "event_category": [e.event_category.value for e in events],
         "event_outcome": [e.event_outcome.value for e in events],
         "severity": [e.severity for e in events],
-        "body": [canonical(e.model_dump(mode="json", exclude_none=True)).decode() for e in events],
+        "body": [canonical_event(e) for e in events],
     }
+
+
+def pack(events: Columns) -> bytes:
+    """Return columns in the form in which they cross to the owner."""
+    return _PACK.encode(events)
+
+
+def unpack(data: bytes) -> Columns:
+    """Read what ``pack`` wrote. Raises ``InvalidInput``."""
+    try:
+        return _UNPACK.decode(data)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"these are no packed audit events: {error}") from error
+
+
+_PACK = msgspec.msgpack.Encoder()
+_UNPACK = msgspec.msgpack.Decoder(Columns)

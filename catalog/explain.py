@@ -32,7 +32,11 @@ def workflow(
     record = index.records[position]
     rank = next((place for place, (_, other, _) in enumerate(ranked, start=1) if other == position), None)
     score, _, parts = score_of(position)
-    reasons = [] if request.include_disabled or is_offered(record) else [status(record)]
+    reasons = (
+        []
+        if request.include_disabled or is_offered(record)
+        else [status(record, latest_of(index.records, record.workflow_name))]
+    )
     reasons += match.refusals(record.labels, request.filters).values()
     if not reasons:
         if rank is None:
@@ -76,12 +80,26 @@ def is_offered(record: Workflow) -> bool:
     return record.status is WorkflowStatus.ACTIVE and record.is_latest_version
 
 
-def status(record: Workflow) -> str:
-    """Say why a workflow that is not offered is not."""
+def status(record: Workflow, latest: Workflow | None) -> str:
+    """Say why a workflow that is not offered is not; ``latest`` is the latest version of its name."""
     if record.status is not WorkflowStatus.ACTIVE:
-        why = f": {record.disabled_reason}" if record.disabled_reason else ""
-        return f"it is {record.status.value}{why}"
-    return "a newer version of it is registered"
+        return f"it is {_stands(record)}"
+    if latest is None or latest.status is WorkflowStatus.ACTIVE:
+        return "a newer version of it is registered"
+    return (
+        f"version {latest.version} of it is newer and is {_stands(latest)}; no older version is offered in its place, "
+        f"so register this one's content again under a version above {latest.version}"
+    )
+
+
+def latest_of(records: Sequence[Workflow], name: str) -> Workflow | None:
+    """Return the latest version of a workflow."""
+    return next((record for record in records if record.workflow_name == name and record.is_latest_version), None)
+
+
+def _stands(record: Workflow) -> str:
+    why = f": {record.disabled_reason}" if record.disabled_reason else ""
+    return f"{record.status.value}{why}"
 
 
 def _absent(records: Sequence[Workflow], asked: str) -> str:

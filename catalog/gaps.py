@@ -53,7 +53,7 @@ def _gap(index: Index, group: Mapping[str, Any], query: Floats) -> Gap:
     relevance = relevance + LEXICAL * index.lexical.scores(terms(group["query"]))
     order = (int(n) for n in np.argsort(-relevance, kind="stable") if index.records[n].is_latest_version)
     nearest = [
-        (index.records[n], float(relevance[n]), _ruled_out(index.records[n], filters))
+        (index.records[n], float(relevance[n]), _ruled_out(index.records, index.records[n], filters))
         for n, _ in zip(order, range(NEAREST), strict=False)
     ]
     return Gap(
@@ -83,9 +83,11 @@ def _gap(index: Index, group: Mapping[str, Any], query: Floats) -> Gap:
     )
 
 
-def _ruled_out(record: Workflow, filters: SearchFilters) -> dict[str, str]:
+def _ruled_out(records: Sequence[Workflow], record: Workflow, filters: SearchFilters) -> dict[str, str]:
     reasons = match.refusals(record.labels, filters)
-    return reasons if explain.is_offered(record) else {"status": explain.status(record), **reasons}
+    if explain.is_offered(record):
+        return reasons
+    return {"status": explain.status(record, explain.latest_of(records, record.workflow_name)), **reasons}
 
 
 def _counted(reasons: Sequence[Mapping[str, str]]) -> dict[str, int]:

@@ -42,6 +42,8 @@ ARCHIVE = "archive"
 KEY_FILE = "audit-signing.key"
 MAINTENANCE = 86_400.0
 """Seconds between looks for months to roll off and archives to retire."""
+FOLDING = 900.0
+"""Seconds between foldings of the write-ahead log, so that a quiet store starts at once after a crash too."""
 ACTOR = "data-storage"
 
 Answer = Callable[[Connection], bytes]
@@ -150,9 +152,10 @@ class Keeper:
         return done
 
     def _by_the_clock(self) -> None:
-        elapsed = MAINTENANCE  # the first look at archives comes with the first tick
+        elapsed, unfolded = MAINTENANCE, 0.0  # the first look at archives comes with the first tick
         while not self._closing.wait(self._policy.checkpoint_interval):
             elapsed += self._policy.checkpoint_interval
+            unfolded += self._policy.checkpoint_interval
             try:
                 tip = self._trail.tip
                 if tip.sealed < tip.sequence:
@@ -160,6 +163,9 @@ class Keeper:
                 if elapsed >= MAINTENANCE:
                     elapsed = 0.0
                     self.archive({})
+                if unfolded >= FOLDING:
+                    unfolded = 0.0
+                    self._store.checkpoint().result()
             except (KubernautError, OSError):
                 log.exception("audit_keeping_failed")
 

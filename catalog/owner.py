@@ -22,14 +22,14 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from catalog import audit, etags, executions, records, searches, sessions, snapshot
+from catalog import agreement, audit, etags, executions, records, searches, sessions, snapshot
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound, PreconditionFailed
-from catalog.events import AuditQuery
+from catalog.events import AuditQuery, Columns, unpack
 from catalog.keeper import Keeper
 from catalog.policy import TrailPolicy
 from catalog.search import document_text
-from catalog.store import Connection, Store
+from catalog.store import MEMORY_LIMIT, Connection, Store
 from kubernaut_ray.clock import Clock, parse_rfc3339
 from kubernaut_ray.contracts.audit import AuditBatchResult, Pagination
 from kubernaut_ray.contracts.base import Contract
@@ -64,8 +64,9 @@ class Owner:
         source: WorkflowSource,
         now: Clock,
         policy: TrailPolicy = TrailPolicy(),  # noqa: B008 - frozen
+        memory_limit: str = MEMORY_LIMIT,
     ) -> None:
-        self._store = Store(directory / FILE)
+        self._store = Store(directory / FILE, memory_limit=memory_limit)
         self._embedder, self._source, self._now = embedder, source, now
         try:
             self._keeper = Keeper(self._store, directory, policy, now)
@@ -90,7 +91,6 @@ class Owner:
         }
         self._writes: Mapping[str, Callable[[Any], Answer]] = {
             "patch": self._patch,
-            "audit_append": self._audit_append,
             "session_put": self._session_put,
             "execution_record": self._execution_record,
             **self._keeper.writes,
@@ -113,6 +113,8 @@ class Owner:
                 self._pool.submit(self._run, self._slow[method], payload, answer)
             elif method in self._reads:
                 self._pool.submit(self._read, self._reads[method], payload, answer)
+            elif method == "audit_append":
+                self._write(self._audit_append(unpack(payload)), answer)
             elif method in self._writes:
                 self._write(self._writes[method](orjson.loads(payload)), answer)
             else:
@@ -164,6 +166,8 @@ class Owner:
             request = RegisterWorkflow.model_validate_json(payload)
             pinned = f"@{request.container_digest}" if request.container_digest else ""
             workflow, _ = self._source.workflow(f"{request.container_image}{pinned}")
+            agreement.check(request.expected, workflow)
+            workflow = workflow.model_copy(update={"source": request.source or request.registered_by})
             self._write(lambda c: _registration(records.register(c, workflow, self._now())), answer)
         except Exception as error:  # noqa: BLE001 - a pool thread has no caller but this answer
             self._refuse(answer, error)
@@ -179,11 +183,11 @@ class Owner:
 
         return patch
 
-    def _audit_append(self, payload: Any) -> Answer:
-        count = len(payload["event_id"])
+    def _audit_append(self, events: Columns) -> Answer:
+        count = len(events["event_id"])
 
         def append(connection: Connection) -> bytes:
-            stored = self._keeper.append(connection, payload)
+            stored = self._keeper.append(connection, events)
             return _json(AuditBatchResult(stored=stored, duplicates=count - stored))
 
         return append
@@ -241,11 +245,16 @@ class Owner:
         body: dict[str, Any] = {"kind": "Retryable", "message": "the catalog owner failed; its log has the cause"}
         match error:
             case InvalidInput():
-                body = {"kind": "InvalidInput", "message": str(error), "problems": error.problems}
+                body = {
+                    "kind": "InvalidInput",
+                    "message": str(error),
+                    "problems": error.problems,
+                    "reason": error.reason,
+                }
             case NotFound() | Conflict() | PreconditionFailed():
                 body = {"kind": type(error).__name__, "message": str(error)}
             case Retryable():
-                body = {"kind": "Retryable", "message": str(error), "after": error.after}
+                body = {"kind": "Retryable", "message": str(error), "after": error.after, "reason": error.reason}
             case Permanent():
                 body = {"kind": "Permanent", "message": str(error), "reason": error.reason}
             case ValidationError():

@@ -139,10 +139,13 @@ def _ordered(
 def _exclusions(index: Index, request: SearchRequest, mask: Mask, hits: list[SearchHit]) -> Iterator[SearchExclusion]:
     """Say why each workflow that is not in the answer is not: its status, a label, or its place in the order."""
     answered = {hit.workflow.workflow_id for hit in hits}
+    latest = {record.workflow_name: record for record in index.records if record.is_latest_version}
     left = (n for n, record in enumerate(index.records) if record.workflow_id not in answered)
     for _, number in zip(range(EXPLAINED), left, strict=False):
         record = index.records[number]
         reason = "admitted by its labels, but scored below the workflows in the answer"
         if not mask[number]:
-            reason = match.refusal(record.labels, request.filters) or explain.status(record)
+            reason = match.refusal(record.labels, request.filters) or explain.status(
+                record, latest.get(record.workflow_name)
+            )
         yield SearchExclusion(workflow_id=record.workflow_id, workflow_name=record.workflow_name, reason=reason)

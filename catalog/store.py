@@ -28,7 +28,10 @@ T = TypeVar("T")
 
 GROUP = 256
 """At most this many writes share a transaction."""
-MEMORY_LIMIT = "256MB"
+MEMORY_LIMIT = "512MB"
+CHECKPOINT_BYTES = 128 << 20
+"""The write-ahead log is folded into the file when it is this long: some 120,000 audit events, which is one row group of the
+database. Folding less at a time rewrites the last row group over and over; more makes a restart after a crash slow."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,15 +40,17 @@ log = structlog.get_logger(__name__)
 class _Write:
     operation: Callable[[Connection], Any]
     done: Future[Any]
+    alone: bool = False
+    """Outside of any transaction, with nothing beside it."""
 
 
 class Store:
     """Use as a context manager, or call ``close``: it checkpoints, so that the next start replays nothing."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, memory_limit: str = MEMORY_LIMIT) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = file
-        self._connection = _open(file)
+        self._connection = _open(file, memory_limit)
         self._reading = threading.Lock()
         self._reader = self._connection.cursor()
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -65,12 +70,44 @@ class Store:
 
     def write(self, operation: Callable[[Connection], T]) -> Future[T]:
         """Queue a write; the future resolves when it is on disk. Raises ``Permanent`` after ``close``."""
+        return self._enqueue(operation, alone=False)
+
+    def checkpoint(self) -> Future[None]:
+        """Fold the write-ahead log into the file when the writer gets to it, so that the next start has little to replay."""
+
+        def fold(connection: Connection) -> None:
+            if self._log.exists():
+                connection.execute("CHECKPOINT")
+
+        return self._enqueue(fold, alone=True)
+
+    def copy(self, file: Path) -> None:
+        """Copy the last committed state into a new file, while reads and writes go on. Blocks; cleans up when it fails."""
+        connection = self._connection.cursor()
+        try:
+            connection.execute(f"ATTACH {quoted(file)} AS copied")
+            try:
+                connection.execute(f"COPY FROM DATABASE {name_of(self._file)} TO copied")
+                connection.execute("CHECKPOINT copied")
+            finally:
+                connection.execute("DETACH copied")
+        except duckdb.Error as error:
+            file.unlink(missing_ok=True)
+            raise self._fault(error) from None
+        finally:
+            connection.close()
+
+    def _enqueue(self, operation: Callable[[Connection], T], *, alone: bool) -> Future[T]:
         done: Future[T] = Future()
         with self._gate:
             if self._closed:
                 raise Permanent("the catalog store is closed", reason="StoreClosed")
-            self._queue.put(_Write(operation, done))
+            self._queue.put(_Write(operation, done, alone))
         return done
+
+    @property
+    def _log(self) -> Path:
+        return self._file.with_name(f"{self._file.name}.wal")
 
     def read(self, operation: Callable[[Connection], T]) -> T:
         """Run a query on the last committed state, beside the writer. Blocks."""
@@ -105,13 +142,22 @@ class Store:
     def _write_forever(self) -> None:
         while True:
             group = [self._queue.get()]
-            while len(group) < GROUP and group[-1] is not None and not self._queue.empty():
+            while len(group) < GROUP and _joinable(group[-1]) and not self._queue.empty():
                 group.append(self._queue.get())
+            last = group[-1]
             writes = [write for write in group if write is not None and write.done.set_running_or_notify_cancel()]
-            if writes:
-                self._commit(writes)
-            if group[-1] is None:
+            if together := [write for write in writes if not write.alone]:
+                self._commit(together)
+            if writes and writes[-1].alone:
+                self._run(writes[-1])
+            if last is None:
                 return
+
+    def _run(self, write: _Write) -> None:
+        try:
+            write.done.set_result(write.operation(self._connection))
+        except duckdb.Error as error:
+            write.done.set_exception(self._fault(error))
 
     def _commit(self, writes: list[_Write]) -> None:
         try:
@@ -178,8 +224,23 @@ def open_read_only(file: Path) -> Connection:
     return connection
 
 
-def _open(file: Path) -> Connection:
-    connection = _connect(file, read_only=False)
+def quoted(path: Path) -> str:
+    """Return a path as an SQL literal."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def name_of(file: Path) -> str:
+    """Return the name that the database of a file has in SQL."""
+    return '"' + file.stem.replace('"', '""') + '"'
+
+
+def _joinable(write: _Write | None) -> bool:
+    """Whether what comes after it may share its group."""
+    return write is not None and not write.alone
+
+
+def _open(file: Path, memory_limit: str = MEMORY_LIMIT) -> Connection:
+    connection = _connect(file, read_only=False, memory_limit=memory_limit)
     try:
         _migrate(connection, file)
     except BaseException:
@@ -188,9 +249,10 @@ def _open(file: Path) -> Connection:
     return connection
 
 
-def _connect(file: Path, *, read_only: bool) -> Connection:
+def _connect(file: Path, *, read_only: bool, memory_limit: str = MEMORY_LIMIT) -> Connection:
+    config = {"memory_limit": memory_limit, "threads": "2", "checkpoint_threshold": f"{CHECKPOINT_BYTES >> 20}MiB"}
     try:
-        return duckdb.connect(str(file), read_only=read_only, config={"memory_limit": MEMORY_LIMIT, "threads": "2"})
+        return duckdb.connect(str(file), read_only=read_only, config=config)
     except duckdb.IOException as error:
         if "lock" in str(error).lower():
             raise Permanent(

@@ -42,20 +42,22 @@ _SCHEMA = pa.schema(
         ("previous", pa.binary(32)),
         ("hash", pa.binary(32)),
         ("stored_us", pa.int64()),
+        ("event_id", pa.uuid()),
         ("event_us", pa.int64()),
         *(
             (name, pa.string())
-            for name in (
-                "event_id", "correlation_id", "event_type", "event_category", "event_outcome", "severity", "body",
-            )
+            for name in ("correlation_id", "event_type", "event_category", "event_outcome", "severity", "body")
         ),
     ]
-)  # fmt: skip
-_SELECTED = ", ".join("event_id::UUID AS event_id" if name == "event_id" else name for name in _SCHEMA.names)
-_INSERT = f"INSERT INTO audit_events BY NAME SELECT {_SELECTED} FROM incoming_audit"  # noqa: S608 - our own names
-_PASSED_ON = ("event_id", "event_us", "correlation_id", "event_type", "event_category", "event_outcome", "severity")
+)
+_INSERT = f"INSERT INTO audit_events BY NAME SELECT {', '.join(_SCHEMA.names)} FROM incoming_audit"  # noqa: S608
+_PASSED_ON = ("event_us", "correlation_id", "event_type", "event_category", "event_outcome", "severity", "body")
 _MIX = np.random.default_rng().integers(1 << 62, (1 << 63) - 1, 2, dtype=np.uint64) | np.uint64(1)
 """Of this process only, so that nobody outside can make two ids meet."""
+
+
+Ids = npt.NDArray[np.uint8]
+"""A row of 16 bytes each."""
 
 
 class End(NamedTuple):
@@ -108,32 +110,36 @@ class Trail:
 
     def append(self, connection: Connection, events: Columns, now: datetime) -> int:
         """Store events in their order; return how many were new. A full checkpoint is sealed along with them."""
-        if not (fresh := self._fresh(connection, events["event_id"])):
+        ids = id_bytes(events["event_id"])
+        if not (fresh := self._fresh(connection, events["event_id"], ids)):
             return 0
-        correlations, bodies = events["correlation_id"], events["body"]
-        ends = self._find_ends(connection, dict.fromkeys(correlations[n] for n in fresh))
+        if len(fresh) < len(ids):
+            events, ids = {name: [events[name][n] for n in fresh] for name in events}, ids[fresh]
+        correlations = events["correlation_id"]
+        ends = self._find_ends(connection, dict.fromkeys(correlations))
+        lasts: dict[str, int] = {}
         sequence, stored = self._pending.tip.sequence, microseconds(now)
         first = sequence + 1
         positions, previous, hashes = [], [], []
-        for n in fresh:
+        for one, body in zip(correlations, events["body"], strict=True):
             sequence += 1
-            end = ends[correlations[n]]
-            position = end.position + 1
-            digest = record_hash(sequence, position, end.hash, stored, bodies[n].encode())
+            before, link = ends[one]
+            position = before + 1
+            digest = record_hash(sequence, position, link, stored, body)
             positions.append(position)
-            previous.append(bytes.fromhex(end.hash))
-            hashes.append(bytes.fromhex(digest))
-            ends[correlations[n]] = End(position, digest)
-        chosen = events if len(fresh) == len(bodies) else {name: [events[name][n] for n in fresh] for name in events}
+            previous.append(link)
+            hashes.append(digest)
+            ends[one] = End(position, digest)
+            lasts[one] = sequence
         incoming = pa.table(
             {
-                "seq": range(first, sequence + 1),
+                "seq": np.arange(first, sequence + 1),
                 "position": positions,
-                "previous": previous,
-                "hash": hashes,
-                "stored_us": [stored] * len(fresh),
-                "body": chosen["body"],
-                **{name: chosen[name] for name in _PASSED_ON},
+                "previous": _digests(previous),
+                "hash": _digests(hashes),
+                "stored_us": np.full(len(fresh), stored),
+                "event_id": pa.ExtensionArray.from_storage(pa.uuid(), _fixed(ids.tobytes(), 16)),
+                **{name: events[name] for name in _PASSED_ON},
             },
             schema=_SCHEMA,
         )
@@ -145,9 +151,7 @@ class Trail:
         pending = self._pending
         pending.tip = replace(pending.tip, sequence=sequence)
         pending.ends.update(ends)
-        pending.lasts.update(
-            (known.key(correlations[n]), s) for n, s in zip(fresh, range(first, sequence + 1), strict=True)
-        )
+        pending.lasts.update((known.key(one), last) for one, last in lasts.items())
         while pending.tip.sequence - pending.tip.sealed >= self._checkpoint_events:
             self._seal(connection, pending.tip.sealed + self._checkpoint_events, now)
         return len(fresh)
@@ -205,9 +209,9 @@ class Trail:
         )
         return checkpoint
 
-    def _fresh(self, connection: Connection, ids: Sequence[str]) -> list[int]:
+    def _fresh(self, connection: Connection, ids: Sequence[str], raw: Ids) -> list[int]:
         """Return the places of the events that are not stored, the first of equal ones."""
-        keys = id_keys(ids).tolist()
+        keys = id_keys(raw).tolist()
         pending = self._pending.ids
         at = [
             pending.get(k, ABSENT) if k in pending else found
@@ -249,7 +253,9 @@ class Trail:
         since = microseconds(now - MEMORY)
         rows = connection.execute("SELECT event_id::VARCHAR, seq FROM audit_events WHERE stored_us >= ?", [since])
         while block := rows.fetchmany(100_000):
-            self._ids.load(id_keys([one for one, _ in block]), np.asarray([seq for _, seq in block], dtype=np.int64))
+            self._ids.load(
+                id_keys(id_bytes([one for one, _ in block])), np.asarray([seq for _, seq in block], dtype=np.int64)
+            )
         chains = connection.execute(
             "SELECT correlation_id, max(last) AS last FROM ("
             "  SELECT correlation_id, seq AS last FROM audit_events"
@@ -261,16 +267,28 @@ class Trail:
             self._lasts.load(keys, np.asarray([last for _, last in block], dtype=np.int64))
 
 
-def id_keys(ids: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return the keys of event ids (UUIDs in lower-case text): both halves of the number, mixed."""
+def id_bytes(ids: Sequence[str]) -> Ids:
+    """Return event ids (UUIDs in lower-case text) as rows of 16 bytes."""
     digits = np.frombuffer("".join(ids).encode(), dtype=np.uint8).reshape(len(ids), 36)[:, _DIGITS]
     nibbles = np.where(digits > ord("9"), digits - (ord("a") - 10), digits - ord("0")).astype(np.uint8)
-    halves = (nibbles[:, ::2] << np.uint8(4) | nibbles[:, 1::2]).copy().view(">u8").astype(np.uint64)
-    keys: npt.NDArray[np.int64] = (halves[:, 0] * _MIX[0] ^ halves[:, 1] * _MIX[1]).view(np.int64)
-    return keys
+    return nibbles[:, ::2] << np.uint8(4) | nibbles[:, 1::2]
+
+
+def id_keys(raw: Ids) -> npt.NDArray[np.int64]:
+    """Return the keys of event ids: both halves of the number, mixed."""
+    halves = np.ascontiguousarray(raw).view(">u8").astype(np.uint64)
+    return (halves[:, 0] * _MIX[0] ^ halves[:, 1] * _MIX[1]).view(np.int64)
 
 
 _DIGITS = np.asarray([n for n, sign in enumerate("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") if sign == "x"])
+
+
+def _digests(hexes: Sequence[str]) -> pa.Array:
+    return _fixed(bytes.fromhex("".join(hexes)), 32)
+
+
+def _fixed(data: bytes, width: int) -> pa.Array:
+    return pa.Array.from_buffers(pa.binary(width), len(data) // width, [None, pa.py_buffer(data)])
 
 
 def read_tip(connection: Connection) -> Tip:

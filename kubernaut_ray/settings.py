@@ -223,7 +223,13 @@ class CatalogSettings(Group):
     """Full months, besides the current one, that stay in the database; older ones are rolled off into Parquet files."""
     audit_retention_days: Annotated[int, Field(ge=31)] = 2555
     """Archived events are deleted after this: 7 years. A legal hold keeps them."""
+    database_memory: Annotated[str, Field(pattern="^[1-9][0-9]*(MB|GB)$")] = "512MB"
+    """What DuckDB may use; larger answers go to disk while they are made."""
     search_replicas: Annotated[int, Field(ge=1)] = 1
+    registration_interval: Annotated[float, Field(gt=0)] = 300
+    """How often a RemediationWorkflow is compared with the catalog again."""
+    registration_retry_base: Seconds = 2
+    registration_retry_max: Seconds = 120
     embedder: Literal["lexicon", "model", "endpoint"] = "lexicon"
     """``lexicon`` works offline and needs nothing; ``model`` runs a sentence-embedding model here (extra ``embeddings``);
     ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""

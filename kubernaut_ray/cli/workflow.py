@@ -1,9 +1,10 @@
-"""``kubernaut-ray workflow``: validate a folder, push it as an OCI bundle, register, list and search the catalog."""
+"""``kubernaut-ray workflow``: validate a folder, push it as an OCI bundle, register it, search the catalog.
+
+What is in the catalog already is ``workflow_records``' business.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,14 @@ import typer
 from rich import box
 from rich.table import Table
 
-from kubernaut_ray.cli import connection, gaps
+from kubernaut_ray.cli import connection, gaps, workflow_records
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
-from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, SearchFilters, SearchRequest
 from kubernaut_ray.settings import RegistryAccess, Settings
 
-app = typer.Typer(help="Workflows: validate, push, register, list, search, gaps.", no_args_is_help=True)
+app = typer.Typer(
+    help="Workflows: validate, push, register, list, show, disable, enable, search, gaps.", no_args_is_help=True
+)
 app.command("gaps")(gaps.gaps)
 
 Folder = Annotated[
@@ -29,14 +31,6 @@ Folder = Annotated[
 Reference = Annotated[
     str, typer.Option("--to", help="Where to push: REGISTRY/REPO:TAG. The data directory's own store by default.")
 ]
-
-
-@asynccontextmanager
-async def _storage(data_dir: Path) -> AsyncIterator[DataStorage]:
-    system = connection.find(data_dir)
-    storage = DataStorage(system.service("data_storage"), system.token)
-    async with storage:
-        yield storage
 
 
 @app.command()
@@ -115,7 +109,7 @@ def register(
         if folder.is_dir():
             pinned = Bundles(data_dir / "bundles").push(folder)
             image, digest = pinned.image, pinned.digest
-        async with _storage(data_dir) as storage:
+        async with workflow_records.catalog(data_dir) as storage:
             workflow = await storage.register(RegisterWorkflow(container_image=image, container_digest=digest))
         out.print(
             f"[green]registered[/] {workflow.workflow_name} {workflow.version} as {workflow.workflow_id}",
@@ -125,22 +119,10 @@ def register(
     connection.run(main)
 
 
-@app.command("list")
-def list_(data_dir: DataDir = connection.DEFAULT_DATA_DIR) -> None:
-    """List the catalog."""
-
-    async def main() -> None:
-        async with _storage(data_dir) as storage:
-            page = await storage.workflows(limit=1000)
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for column in ("Name", "Version", "Action", "Status", "Runs", "What"):
-            table.add_column(column, overflow="fold")
-        for one in page.workflows:
-            runs = f"{one.successful_executions}/{one.total_executions}" if one.total_executions else "-"
-            table.add_row(one.workflow_name, one.version, one.action_type, one.status, runs, one.description.what)
-        out.print(table)
-
-    connection.run(main)
+app.command("list")(workflow_records.list_)
+app.command("show")(workflow_records.show)
+app.command("disable")(workflow_records.disable)
+app.command("enable")(workflow_records.enable)
 
 
 @app.command()
@@ -171,7 +153,7 @@ def search(
     )
 
     async def main() -> None:
-        async with _storage(data_dir) as storage:
+        async with workflow_records.catalog(data_dir) as storage:
             request = SearchRequest(
                 query=query, filters=filters, top_k=top, explain=explain, explain_workflow=why.strip()
             )

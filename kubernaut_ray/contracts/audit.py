@@ -13,6 +13,7 @@ from kubernaut_ray.crds.base import Timestamp
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 
 EVENT_VERSION = "1.0"
+MAX_BATCH = 10_000
 
 
 class AuditEvent(Contract):
@@ -65,7 +66,7 @@ class AuditEvent(Contract):
 
 
 class AuditBatch(Contract):
-    events: Annotated[tuple[AuditEvent, ...], Field(min_length=1, max_length=10_000)]
+    events: Annotated[tuple[AuditEvent, ...], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 class AuditBatchResult(Contract):

@@ -237,10 +237,38 @@ def _types() -> Iterable[EventType]:
     storage = (Category.WORKFLOW, "data-storage")
     workflow = "workflow_name version container_image status reason"
     yield of(
-        "datastorage.workflow.created", *storage, "a workflow was registered", f"{workflow} registered_by",
+        "datastorage.workflow.created", *storage, "a workflow was registered", f"{workflow} registered_by source",
         under=Under.WORKFLOW,
     )  # fmt: skip
-    yield of("datastorage.workflow.updated", *storage, "a workflow was changed", workflow, under=Under.WORKFLOW)
+    yield of(
+        "datastorage.workflow.updated", *storage, "a workflow was changed", f"{workflow} source", under=Under.WORKFLOW
+    )
+
+    declared = (Category.WORKFLOW, "remediation-workflow-controller")
+    version = "bundle source workflow_id workflow_name version container_image content_hash"
+    yield of(
+        "workflow.registration.registered",
+        *declared,
+        "a declared workflow is in the catalog",
+        version,
+        under=Under.WORKFLOW,
+    )
+    yield of(
+        "workflow.registration.rejected", *declared, "a declared workflow was refused", "bundle source reason message",
+        outcomes=(F,), under=Under.WORKFLOW,
+    )  # fmt: skip
+    yield of(
+        "workflow.registration.suspended", *declared, "a declared workflow is no longer offered", f"{version} by reason",
+        under=Under.WORKFLOW,
+    )  # fmt: skip
+    yield of(
+        "workflow.registration.resumed", *declared, "a declared workflow is offered again", f"{version} by reason",
+        under=Under.WORKFLOW,
+    )  # fmt: skip
+    yield of(
+        "workflow.registration.withdrawn", *declared, "a declaration was deleted, and what only it declared disabled",
+        "bundle source disabled", under=Under.WORKFLOW,
+    )  # fmt: skip
 
 
 EVENT_TYPES: MappingProxyType[str, EventType] = MappingProxyType({one.name: one for one in _types()})

@@ -6,14 +6,14 @@ id. Bodies are parsed from bytes in one go, because a batch of thousands is the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from catalog.events import EVENT_ID, AuditQuery, check_age
+from catalog import intake
+from catalog.events import EVENT_ID, AuditQuery, Columns, check_age, columns
 from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditEvent, AuditPage
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
@@ -34,15 +34,14 @@ C = TypeVar("C", bound=Contract)
 @router.post("/audit/events", status_code=201, openapi_extra=taken(AuditEvent))
 async def store_event(request: Request, deps: Given) -> AuditBatchResult:
     """Store one event. 201 means that it is on disk, now or since it was told before."""
-    event = await _body(request, AuditEvent)
-    return await append(deps, [event])
+    return await append(deps, columns([_parsed(AuditEvent, await _body(request))]))
 
 
 @router.post("/audit/events/batch", status_code=201, openapi_extra=taken(AuditBatch))
 async def store_batch(request: Request, deps: Given) -> AuditBatchResult:
     """All or nothing; ``duplicates`` were stored before."""
-    batch = await _body(request, AuditBatch)
-    return await append(deps, batch.events)
+    body = await _body(request)
+    return await append(deps, intake.read(body) or columns(_parsed(AuditBatch, body).events))
 
 
 @router.get("/audit/events", response_model=AuditPage)
@@ -78,25 +77,29 @@ async def find_events(
     return Response(await deps.catalog.find_audit(query), media_type=JSON)
 
 
-async def append(deps: Deps, events: Sequence[AuditEvent]) -> AuditBatchResult:
+async def append(deps: Deps, events: Columns) -> AuditBatchResult:
     """Store events, or say 503: acknowledged is durable, so there is no 202. Senders keep what they have until then."""
     now = deps.now()
     check_age(events, now)
     stored = False
     try:
-        result = await deps.catalog.append_audit(events)
+        result = await deps.catalog.append_columns(events)
         stored = True
         return result
     finally:
         deps.metrics.audited(events, now, stored=stored)
 
 
-async def _body(request: Request, model: type[C]) -> C:
+async def _body(request: Request) -> bytes:
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != JSON:
         raise Problem(415, detail=f"send {JSON}, not {media_type or 'nothing'}")
+    return await request.body()
+
+
+def _parsed(model: type[C], body: bytes) -> C:
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         problems = [(".".join(map(str, e["loc"])) or "body", str(e["msg"])) for e in found[:MAX_PROBLEMS]]

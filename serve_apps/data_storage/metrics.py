@@ -8,6 +8,7 @@ that nothing in the catalog knows of metrics.
 from __future__ import annotations
 
 import time
+from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 
 from catalog.client import Transport
 from catalog.embed import Embedder, Vectors
+from catalog.events import Columns, microseconds
 from catalog.snapshot import Snapshot
 from kubernaut_ray.contracts.audit import AuditBatch, AuditEvent
 from kubernaut_ray.contracts.catalog import (
@@ -143,16 +145,17 @@ class Metrics:
         self._queries.labels(operation, status).inc()
         self._query_seconds.labels(operation).observe(seconds)
 
-    def audited(self, events: Sequence[AuditEvent], now: datetime, *, stored: bool) -> None:
+    def audited(self, events: Columns, now: datetime, *, stored: bool) -> None:
         """Count a batch, whole: that is how it is stored."""
-        oldest: dict[str, tuple[int, datetime]] = {}
-        for event in events:
-            count, at = oldest.get(event.event_category.value, (0, event.event_timestamp))
-            oldest[event.event_category.value] = (count + 1, min(at, event.event_timestamp))
-        for service, (count, at) in oldest.items():
-            self._traces.labels(service, "success" if stored else "failure").inc(count)
+        oldest: dict[str, int] = {}
+        for service, at in zip(events["event_category"], events["event_us"], strict=True):
+            if at < oldest.get(service, at + 1):
+                oldest[service] = at
+        counts, told = Counted(events["event_category"]), microseconds(now)
+        for service, at in oldest.items():
+            self._traces.labels(service, "success" if stored else "failure").inc(counts[service])
             if stored:
-                self._lag.labels(service).observe(max(0.0, (now - at).total_seconds()))
+                self._lag.labels(service).observe(max(0.0, (told - at) / 1e6))
 
     def refused(self, problems: Iterable[tuple[str, str]]) -> None:
         """Count (path of the field, reason) pairs; what is not ours is told as ``other``."""

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from catalog.errors import Conflict
+from catalog.events import columns
 from kubernaut_ray import names
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.notices import NoticeRecorded, NoticeStatus, NotificationNotice
@@ -41,7 +42,7 @@ OUTCOMES = {
 async def record(notice: NotificationNotice, request: Request, deps: Given) -> Response:
     """Record a notification: 201 new, 200 told before with the same content, 409 told before with other content."""
     event = fact(notice, user_of(request).username)
-    stored = bool((await append(deps, [event])).stored)
+    stored = bool((await append(deps, columns([event]))).stored)
     if not stored:
         before = await deps.catalog.audit_event(event.event_id)
         if before.event_data != event.event_data:

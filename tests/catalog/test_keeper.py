@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from catalog import archives
 from catalog.client import Catalog, InProcess
 from catalog.embed import Lexicon
-from catalog.events import columns
+from catalog.events import columns, pack
 from catalog.ledger.export import Wanted, export
 from catalog.ledger.signing import keyring
 from catalog.ledger.verify import verifier, verify
@@ -66,7 +66,7 @@ class Kept:
         return answer["result"]
 
     def tell(self, *events: AuditEvent) -> int:
-        answer = orjson.loads(self.owner.call("audit_append", orjson.dumps(columns(events))).result(30))
+        answer = orjson.loads(self.owner.call("audit_append", pack(columns(events))).result(30))
         return int(answer["result"]["stored"])
 
     def sequences(self, **query: Any) -> list[int]:
@@ -312,9 +312,9 @@ async def test_a_fault_in_the_group_takes_nothing_along(kept: Kept) -> None:
     busy, go = threading.Event(), threading.Event()
     store.write(lambda _: (busy.set(), go.wait(5)))
     busy.wait(5)
-    waiting = [kept.owner.call("audit_append", orjson.dumps(columns(story(n * 3, 3, f"rr-{n % 2}")))) for n in range(4)]
+    waiting = [kept.owner.call("audit_append", pack(columns(story(n * 3, 3, f"rr-{n % 2}")))) for n in range(4)]
     faulty = store.write(lambda c: c.execute("SELECT no_such_column"))
-    waiting.append(kept.owner.call("audit_append", orjson.dumps(columns(story(0, 3, "rr-0")))))
+    waiting.append(kept.owner.call("audit_append", pack(columns(story(0, 3, "rr-0")))))
     go.set()
     assert faulty.exception(10) is not None
     assert [orjson.loads(w.result(10))["result"]["stored"] for w in waiting] == [3, 3, 3, 3, 0]
@@ -326,7 +326,7 @@ CHILD = """
 import pathlib, sys
 import orjson
 from catalog.embed import Lexicon
-from catalog.events import columns
+from catalog.events import columns, pack
 from catalog.owner import Owner
 from catalog.policy import TrailPolicy
 from kubernaut_ray.clock import utcnow
@@ -335,7 +335,7 @@ owner = Owner(pathlib.Path(sys.argv[1]), embedder=Lexicon(), source=None, now=ut
               policy=TrailPolicy(checkpoint_events=16, checkpoint_interval=0.01))
 for n in range(int(sys.argv[2]), 10**9, 20):
     events = [build.audit_event(i, correlation_id=f"rr-{i % 7}") for i in range(max(0, n - 5), n + 20)]
-    owner.call("audit_append", orjson.dumps(columns(events))).result()
+    owner.call("audit_append", pack(columns(events))).result()
     print(n + 20, flush=True)
 """
 

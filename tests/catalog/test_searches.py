@@ -7,9 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from catalog import audit, searches
+from catalog import searches
 from catalog.events import columns
+from catalog.ledger.signing import SigningKey
 from catalog.store import Store
+from catalog.trail import Trail
 from kubernaut_ray.contracts.catalog import SEARCH_COMPLETED, WITHOUT_REMEDIATION
 from kubernaut_ray.crds.enums import AuditCategory
 from tests import build
@@ -33,7 +35,10 @@ def told(store: Store, *events, min_relevance: float = 0.18, limit: int = 20):
         )
         for n, (rr, data) in enumerate(events)
     ]
-    store.write(lambda c: audit.append(c, columns(made), 1, build.NOW)).result()
+    key = SigningKey.generate()
+    store.write(
+        lambda c: Trail(c, key, checkpoint_events=4096, now=build.NOW).append(c, columns(made), build.NOW)
+    ).result()
     return orjson.loads(store.read(lambda c: searches.in_vain(c, 0, min_relevance, limit)))
 
 

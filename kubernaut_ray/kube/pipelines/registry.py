@@ -207,7 +207,9 @@ class _Registry(oras.provider.Registry):  # type: ignore[misc]
         if status == 404:
             raise InvalidInput(f"{where} has no such image{said}", reason="NotFound")
         if status in _BUSY:
-            raise Retryable(f"registry {reference.registry} answered {status}", after=_after(response))
+            raise Retryable(
+                f"registry {reference.registry} answered {status}", after=_after(response), reason="RegistryUnavailable"
+            )
         raise Permanent(f"{where} answered {status}{said}", reason="RegistryRefused")
 
     def _send(self, method: str, url: str, **arguments: Any) -> requests.Response:

@@ -23,7 +23,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check", "audit list", "audit show", "audit export", "audit verify", "audit archive", "audit keys", "audit hold add", "audit hold release", "audit hold list"]
+    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow show", "workflow disable", "workflow enable", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check", "audit list", "audit show", "audit export", "audit verify", "audit archive", "audit keys", "audit hold add", "audit hold release", "audit hold list"]
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     """Each help text says what the command does."""
