@@ -13,7 +13,9 @@ import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Protocol
 
 import httpx
@@ -52,6 +54,11 @@ class Embedder(Protocol):
     @property
     def dimension(self) -> int: ...
 
+    @property
+    def slow(self) -> bool:
+        """Embedding a text takes long enough not to be done on an event loop."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return ``len(texts)`` × ``dimension`` unit vectors. Raises ``Retryable`` or ``Permanent``."""
         ...
@@ -59,6 +66,8 @@ class Embedder(Protocol):
 
 class Lexicon:
     """The embedded default. Pure functions of the text: the same text gives the same vector on every machine."""
+
+    slow = False
 
     CONCEPT_WEIGHT, WORD_WEIGHT, TRIGRAM_WEIGHT = 0.80, 0.55, 0.25
     WORDS, TRIGRAMS = 256, 128
@@ -88,10 +97,11 @@ class Lexicon:
         trigrams = row[self.WORDS : self.WORDS + self.TRIGRAMS]
         concepts = row[self.WORDS + self.TRIGRAMS :]
         counts = Counter(terms(text))
-        _hashed(words, counts.items())
-        _hashed(trigrams, Counter(g for term in counts for g in _trigrams(term)).items())
+        _hashed(words, counts)
+        _hashed(trigrams, Counter(chain.from_iterable(map(_trigrams, counts))))
         lowered = text.lower()
-        for index, concept in enumerate(thesaurus.CONCEPTS):
+        for index in thesaurus.spoken_of(lowered):
+            concept = thesaurus.CONCEPTS[index]
             said = sum(1 for m in concept.pattern.finditer(lowered) if not _denied(lowered, m.start()))
             if said:
                 concepts[index] = concept.weight * (1 + math.log(said))
@@ -113,6 +123,8 @@ class EndpointEmbedder:
     Batches are tried again after passing faults. A single text is a query that somebody waits for: it is asked for once, and
     after a failure refused at once for ``RESPITE`` seconds, so that no search waits for an endpoint that is away.
     """
+
+    slow = True
 
     def __init__(
         self,
@@ -223,6 +235,38 @@ class EndpointEmbedder:
         return rows
 
 
+class Remembering:
+    """Another embedder, for queries: the vectors of the last texts are kept. Safe from several threads at a time."""
+
+    def __init__(self, embedder: Embedder, texts: int = 512) -> None:
+        self._embedder = embedder
+
+        @lru_cache(maxsize=texts)
+        def one(text: str) -> Vectors:
+            vector: Vectors = embedder.embed([text])[0]
+            vector.flags.writeable = False
+            return vector
+
+        self._one = one
+
+    @property
+    def fingerprint(self) -> str:
+        return self._embedder.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        return self._embedder.dimension
+
+    @property
+    def slow(self) -> bool:
+        return self._embedder.slow
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        if len(texts) != 1:
+            return self._embedder.embed(texts)
+        return self._one(texts[0])[None, :]
+
+
 def embedder_for(settings: CatalogSettings) -> Embedder:
     """Return the embedder that the settings name. Owner and replicas call this with the same settings."""
     match settings.embedder:
@@ -251,16 +295,31 @@ def normalised(rows: Vectors) -> Vectors:
     return scaled
 
 
-def _hashed(block: Vectors, features: Iterable[tuple[str, int]]) -> None:
+def _hashed(block: Vectors, features: Mapping[str, int]) -> None:
     """Add features with a sign from the same hash, so that collisions cancel on average."""
-    for feature, count in features:
-        digest = zlib.crc32(feature.encode())
-        block[digest % len(block)] += (1 + math.log(count)) * (1.0 if digest & 0x80000000 else -1.0)
+    if not features:
+        return
+    digests = list(map(_digest, features))
+    signed = [_DAMPED[n] if n < len(_DAMPED) else 1 + math.log(n) for n in features.values()]
+    values = [-v if d < 0 else v for v, d in zip(signed, digests, strict=True)]
+    places = np.abs(np.asarray(digests, dtype=np.int64)) % len(block)
+    np.add.at(block, places, np.asarray(values, dtype=np.float32))
 
 
-def _trigrams(term: str) -> Iterable[str]:
+_DAMPED = (0.0, *(1 + math.log(n) for n in range(1, 64)))
+
+
+@lru_cache(maxsize=65_536)
+def _digest(feature: str) -> int:
+    """Return the feature's hash, negative where its sign is; vocabulary repeats, so it is remembered."""
+    digest = zlib.crc32(feature.encode())
+    return digest if digest & 0x80000000 else -digest
+
+
+@lru_cache(maxsize=16_384)
+def _trigrams(term: str) -> tuple[str, ...]:
     padded = f"^{term}$"
-    return (padded[i : i + 3] for i in range(len(padded) - 2))
+    return tuple(padded[i : i + 3] for i in range(len(padded) - 2))
 
 
 def _denied(text: str, start: int) -> bool:

@@ -41,6 +41,8 @@ class ModelEmbedder:
     Raises ``InvalidInput`` for what is no such model or needs an extra that is missing, ``Retryable`` when the hub is away.
     """
 
+    slow = True
+
     def __init__(self, model: str) -> None:
         if not model:
             raise InvalidInput("catalog.embedder_model must name a model's directory, or a model of the hub")

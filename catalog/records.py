@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from catalog import executions
 from catalog.embed import Vectors
@@ -129,26 +130,49 @@ def page(
     return tuple(found), int(row[0]) if row else 0
 
 
-def every(connection: Connection) -> list[Workflow]:
-    """Return all records by id, for a snapshot."""
-    rows = connection.execute("SELECT record FROM workflows ORDER BY workflow_id").fetchall()
+Mark = tuple[int, int, int]
+"""What a record is now: the hash of its text, and its executions, all and successful ones. Another mark, another record."""
+
+
+def marks(connection: Connection) -> dict[str, Mark]:
+    """Return the marks of all records, so that a snapshot reads only those that changed since the last."""
+    rows = connection.execute(
+        "SELECT w.workflow_id, hash(w.record), coalesce(e.total, 0), coalesce(e.good, 0) FROM workflows w LEFT JOIN "
+        "(SELECT workflow_id, count(*) AS total, count(*) FILTER (success) AS good FROM executions GROUP BY workflow_id) e "
+        "USING (workflow_id)"
+    ).fetchall()
+    return {workflow_id: (text, total, good) for workflow_id, text, total, good in rows}
+
+
+def some(connection: Connection, ids: Sequence[str]) -> list[Workflow]:
+    """Return these records with their statistics, in any order."""
+    rows = connection.execute("SELECT record FROM workflows WHERE workflow_id IN (SELECT unnest(?))", [ids]).fetchall()
     return _with_statistics(connection, [Workflow.model_validate_json(record) for (record,) in rows])
 
 
-def vectors(connection: Connection, fingerprint: str) -> dict[str, Vectors]:
-    """Return the vectors that this embedder made, by workflow id."""
+def vectors(connection: Connection, fingerprint: str, ids: Sequence[str]) -> dict[str, Vectors]:
+    """Return the vectors of these workflows that this embedder made, by workflow id."""
     rows = connection.execute(
-        "SELECT workflow_id, vector FROM workflow_vectors WHERE fingerprint = ?", [fingerprint]
+        "SELECT workflow_id, vector FROM workflow_vectors WHERE fingerprint = ? AND workflow_id IN (SELECT unnest(?))",
+        [fingerprint, ids],
     ).fetchall()
     return {workflow_id: np.frombuffer(vector, dtype=np.float32) for workflow_id, vector in rows}
 
 
 def keep_vectors(connection: Connection, fingerprint: str, made: Sequence[tuple[str, Vectors]]) -> None:
     """Keep vectors so that a restart embeds nothing; another embedder's are replaced."""
-    for workflow_id, vector in made:
-        connection.execute(
-            "INSERT OR REPLACE INTO workflow_vectors VALUES (?, ?, ?)", [workflow_id, fingerprint, vector.tobytes()]
-        )
+    incoming = pa.table(
+        {
+            "workflow_id": [workflow_id for workflow_id, _ in made],
+            "fingerprint": [fingerprint] * len(made),
+            "vector": [vector.tobytes() for _, vector in made],
+        }
+    )
+    connection.register("incoming_vectors", incoming)
+    try:
+        connection.execute("INSERT OR REPLACE INTO workflow_vectors BY NAME SELECT * FROM incoming_vectors")
+    finally:
+        connection.unregister("incoming_vectors")
 
 
 def semantic(text: str) -> tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]:

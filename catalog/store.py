@@ -250,7 +250,11 @@ def _open(file: Path, memory_limit: str = MEMORY_LIMIT) -> Connection:
 
 
 def _connect(file: Path, *, read_only: bool, memory_limit: str = MEMORY_LIMIT) -> Connection:
-    config = {"memory_limit": memory_limit, "threads": "2", "checkpoint_threshold": f"{CHECKPOINT_BYTES >> 20}MiB"}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": memory_limit,
+        "threads": "2",
+        "checkpoint_threshold": f"{CHECKPOINT_BYTES >> 20}MiB",
+    }
     try:
         return duckdb.connect(str(file), read_only=read_only, config=config)
     except (duckdb.IOException, duckdb.ConnectionException) as error:

@@ -1,6 +1,6 @@
 """The catalog routes: search, register, list, read, change status.
 
-Searches run on this replica's snapshot, in threads of their own. A caller that has just changed the catalog sends the
+Searches run on this replica's snapshot; those that take long, in threads of their own. A caller that has just changed the catalog sends the
 ``X-Catalog-Version`` it was answered with, and is answered from a snapshot that holds its change, on whichever replica.
 """
 
@@ -65,7 +65,7 @@ async def search(asked: SearchRequest, deps: Given, x_catalog_version: Version =
     ``explain`` tells of every workflow left out why, ``explain_workflow`` of one exactly.
     """
     found, _ = await searching.search(deps, asked, at_least=x_catalog_version)
-    return Response(found.model_dump_json(exclude_none=True), media_type=JSON)
+    return Response(found.to_json(), media_type=JSON)
 
 
 @router.get("/gaps", response_model=GapReport)

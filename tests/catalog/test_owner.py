@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog import client
 from catalog.client import Catalog, InProcess
 from catalog.embed import Lexicon
 from catalog.errors import Conflict, NotFound
@@ -350,3 +351,108 @@ def test_version_precedence(older, newer):
 def test_version_order_is_numeric(one, two):
     """Versions compare as their numbers do."""
     assert (one < two) == (semantic(".".join(map(str, one))) < semantic(".".join(map(str, two))))
+
+
+class Counting(Lexicon):
+    """Remembers how many texts it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts = 0
+
+    def embed(self, texts: Any) -> Any:
+        self.texts += len(texts)
+        return super().embed(texts)
+
+
+async def test_a_snapshot_reads_and_embeds_what_changed_only(tmp_path, shelf):
+    """A record is embedded when it is new, and not for the next version, a new status, its statistics, or a restart."""
+    for round_ in range(2):
+        embedder = Counting()
+        owner = Owner(tmp_path, embedder=embedder, source=shelf, now=lambda: build.NOW)
+        catalog = Catalog(InProcess(owner), Lexicon())
+        if round_ == 0:
+            for version in ("1.0.0", "1.1.0", "1.2.0"):
+                workflow, _ = await catalog.register(shelf.put(build.workflow(version=version)))
+            await catalog.patch(workflow.workflow_id, WorkflowPatch(status=WorkflowStatus.DISABLED), "ann")
+            await catalog.record_execution(
+                ExecutionRecord(execution_id="a", workflow_id=workflow.workflow_id, success=True)
+            )
+            workflow = await catalog.patch(workflow.workflow_id, WorkflowPatch(status=WorkflowStatus.ACTIVE), "ann")
+        snapshot = await catalog.snapshot(catalog.version)
+        (hit,) = snapshot.search(SearchRequest(query="OOMKilled")).hits
+        assert (hit.workflow.version, hit.workflow.total_executions, hit.workflow.status) == ("1.2.0", 1, "active")
+        assert (3, 0)[round_] == embedder.texts
+        await asyncio.to_thread(owner.close)
+
+
+class Slow(InProcess):
+    """Gives snapshots when it is let."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self.let = asyncio.Event()
+        self.let.set()
+        self.asked = 0
+
+    async def snapshot(self, have: int) -> bytes:
+        self.asked += 1
+        await self.let.wait()
+        return await super().snapshot(have)
+
+
+async def test_searches_go_on_while_a_snapshot_is_made(owner, shelf, monkeypatch):
+    """Who knows of no change is answered at once from what there is; who was told a version waits for it."""
+    monkeypatch.setattr(client, "SETTLE_SECONDS", 0.01)
+    transport = Slow(owner)
+    catalog = Catalog(transport, Lexicon())
+    old = await catalog.snapshot()
+    transport.let.clear()
+    await catalog.register(shelf.put(build.workflow()))
+    assert [old] * 3 == [await catalog.snapshot() for _ in range(3)]
+    knowing = asyncio.create_task(catalog.snapshot(catalog.version))
+    await asyncio.sleep(0)
+    assert not knowing.done()
+    transport.let.set()
+    assert ((await knowing).version, transport.asked) == (1, 2)
+    assert (await catalog.snapshot()) is (await knowing)
+
+
+async def test_an_old_snapshot_is_not_searched_for_ever(owner, shelf):
+    """Searches wait when the snapshot has been known to be old for long, or when nobody asked for a while."""
+    clock = [0.0]
+    writer, transport = Catalog(InProcess(owner), Lexicon()), Slow(owner)
+    reader = Catalog(transport, Lexicon(), monotonic=lambda: clock[0])
+    await reader.snapshot()
+    await writer.register(shelf.put(build.workflow()))
+    transport.let.clear()
+    for _ in range(12):
+        clock[0] += 1.2
+        answer = asyncio.create_task(reader.snapshot())
+        await asyncio.sleep(0.05)
+        if clock[0] < client.BEHIND_SECONDS:
+            assert (await answer).version == 0
+    assert not answer.done()
+    transport.let.set()
+    assert (await answer).version == 1
+    await writer.register(shelf.put(build.workflow(version="2.0.0")))
+    clock[0] += 3600
+    assert (await reader.snapshot()).version == 2
+
+
+async def test_an_owner_that_is_away_is_noticed(owner, shelf):
+    """Polls that fail leave the snapshot in use for a moment only: what was disabled since must not be offered for long."""
+    clock = [0.0]
+    catalog = Catalog(transport := Slow(owner), Lexicon(), monotonic=lambda: clock[0])
+    held = await catalog.snapshot()
+
+    async def away(method: str, payload: bytes) -> bytes:
+        raise Retryable("away")
+
+    transport.call = away
+    clock[0] += 1.2
+    assert held is await catalog.snapshot()
+    await asyncio.sleep(0.01)
+    clock[0] += 1.2
+    with pytest.raises(Retryable, match="away"):
+        await catalog.snapshot()
