@@ -257,8 +257,9 @@ def _connect(file: Path, *, read_only: bool, memory_limit: str = MEMORY_LIMIT) -
     }
     try:
         return duckdb.connect(str(file), read_only=read_only, config=config)
-    except duckdb.IOException as error:
-        if "lock" in str(error).lower():
+    except (duckdb.IOException, duckdb.ConnectionException) as error:
+        # The second kind is what one process is told that opens a file twice.
+        if isinstance(error, duckdb.ConnectionException) or "lock" in str(error).lower():
             raise Permanent(
                 f"{file} is open in another process; only one catalog owner may open it. Ask Data Storage over HTTP, "
                 "or stop the system that runs on this data directory",
