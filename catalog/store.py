@@ -166,6 +166,7 @@ class Store:
             if len(writes) == 1:
                 writes[0].done.set_exception(self._fault(error) if isinstance(error, duckdb.Error) else error)
                 return
+            log.warning("catalog_group_runs_one_by_one", writes=len(writes), kind=type(error).__name__, error=str(error))
             for write in writes:
                 self._commit([write])
             return
@@ -184,6 +185,8 @@ class Store:
                     outcomes.append(write.operation(self._connection))
                 except KubernautError as refusal:
                     outcomes.append(refusal)
+                # A row that was fetched alone leaves its result unfinished, and the next write could not use the connection.
+                self._connection.complete()
             self._connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(duckdb.Error):

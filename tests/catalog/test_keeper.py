@@ -322,6 +322,27 @@ async def test_a_fault_in_the_group_takes_nothing_along(kept: Kept) -> None:
     assert await kept.findings() == []
 
 
+async def test_appends_that_wait_share_a_transaction(kept: Kept) -> None:
+    """Batches that queue up are one group, which is not rolled back to be run one by one."""
+    store = kept.owner._store
+    busy, go = threading.Event(), threading.Event()
+    store.write(lambda _: (busy.set(), go.wait(5)))
+    busy.wait(5)
+    settled: list[bool] = []
+    trail = kept.owner._keeper._trail
+
+    def settle(committed: bool) -> None:
+        settled.append(committed)
+        trail.settle(committed)
+
+    store.tell(settle)
+    waiting = [kept.owner.call("audit_append", pack(columns(story(n * 3, 3, f"rr-{n % 2}")))) for n in range(5)]
+    go.set()
+    assert [orjson.loads(w.result(10))["result"]["stored"] for w in waiting] == [3] * 5
+    assert settled == [True, True]
+    assert await kept.findings() == []
+
+
 CHILD = """
 import pathlib, sys
 import orjson
