@@ -38,7 +38,7 @@ router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"], route_class=S
 
 JSON = "application/json"
 VERSION_HEADER = "X-Catalog-Version"
-REGISTRY_REFUSALS = frozenset({"RegistryDenied", "RegistryRefused"})
+REGISTRY_REFUSALS = frozenset({"RegistryDenied", "RegistryRefused", "RegistryTls"})
 
 
 class Change(WorkflowPatch):
