@@ -166,7 +166,9 @@ class Store:
             if len(writes) == 1:
                 writes[0].done.set_exception(self._fault(error) if isinstance(error, duckdb.Error) else error)
                 return
-            log.warning("catalog_group_runs_one_by_one", writes=len(writes), kind=type(error).__name__, error=str(error))
+            log.warning(
+                "catalog_group_runs_one_by_one", writes=len(writes), kind=type(error).__name__, error=str(error)
+            )
             for write in writes:
                 self._commit([write])
             return
