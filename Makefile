@@ -46,7 +46,7 @@ $(STAMP)/run: $(STAMP)/venv pyproject.toml
 	@touch $@
 
 $(STAMP)/dev: $(STAMP)/venv pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev,bench]'
 	@touch $@ $(STAMP)/run
 
 # The real servers that the tests talk to, and kubectl where there is none.

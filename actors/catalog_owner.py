@@ -79,7 +79,7 @@ def _open(settings: Settings) -> Owner:
 
     catalog = settings.catalog
     bundles = Bundles(
-        settings.data_dir / "bundles", insecure=catalog.registry_insecure, registry_config=catalog.registry_config
+        settings.data_dir / "bundles", access=catalog.registry_access, registry_config=catalog.registry_config
     )
     deadline = time.monotonic() + OPEN_TIMEOUT
     while True:

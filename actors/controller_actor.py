@@ -24,6 +24,7 @@ BUILDERS: Mapping[str, str] = {
     "remediationapprovalrequests": "actors.approval.controller:build",
     "workflowexecutions": "actors.workflow_execution.controller:build",
     "notificationrequests": "actors.notification.controller:build",
+    "remediationworkflows": "actors.remediation_workflow.controller:build",
 }
 """The controller of each kind, by plural; imported in the actor that runs it and nowhere else."""
 

@@ -55,15 +55,21 @@ class Written:
     last_stored_us: int
 
 
-def source(connection: Connection, directory: Path, *, after: int = 0, since_us: int | None = None) -> str:
-    """Return what to select audit events from: the table, and the archives that can hold any after these bounds."""
+def source(
+    connection: Connection, directory: Path, *, after: int = 0, since_us: int | None = None, lenient: bool = False
+) -> str:
+    """Return what to select audit events from: the table, and the archives that can hold any after these bounds.
+
+    A file that is not there is the database's fault to tell, or, ``lenient``, left out.
+    """
     rows = connection.execute(
         "SELECT name FROM audit_archives WHERE last_seq > ? AND last_event_us >= ? ORDER BY first_seq",
         [after, since_us or 0],
     ).fetchall()
-    if not rows:
+    found = [file for (name,) in rows if (file := file_of(directory, name)).exists() or not lenient]
+    if not found:
         return "audit_events"
-    files = ", ".join(quoted(file_of(directory, name)) for (name,) in rows)
+    files = ", ".join(map(quoted, found))
     columns = ", ".join(COLUMNS)
     return f"(SELECT {columns} FROM audit_events UNION ALL BY NAME SELECT {_SELECTED} FROM read_parquet([{files}]))"  # noqa: S608
 

@@ -24,7 +24,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from catalog import archives
-from catalog.store import Store, look_into
+from catalog.store import Store, open_read_only
 from catalog.trail import read_tip
 from kubernaut_ray import __version__
 from kubernaut_ray.contracts.backup import MANIFEST, BackedUp, Manifest
@@ -59,7 +59,8 @@ def write(store: Store, sources: Sources, file: Path, now: datetime) -> Manifest
         with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as name:
             copied = Path(name) / DATABASE
             store.copy(copied)
-            last, listed = look_into(copied, lambda c: (read_tip(c).sequence, archives.listed(c)))
+            with open_read_only(copied) as connection:
+                last, listed = read_tip(connection).sequence, archives.listed(connection)
             parts = [(f"{CATALOG}/{DATABASE}", copied)]
             for archive in listed:
                 one = archives.file_of(sources.catalog / ARCHIVE, archive.name)

@@ -11,7 +11,7 @@ Called by the CLI, by ``up`` for the shipped workflows and by registration. Call
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from typing import Any
 import orjson
 import yaml
 
-from catalog.workflow import FILE, RESERVED, parse_schema
+from catalog.workflow import FILE, INVALID, RESERVED, parse_schema
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.pipelines.oci import SCHEMA_FILE, Bundle, Document, Stores, pull, push
 from kubernaut_ray.kube.pipelines.reference import LAYOUT_REGISTRY, Reference
+from kubernaut_ray.settings import RegistryAccess
 
 __all__ = ["LAYOUT_REGISTRY", "Bundle", "Bundles", "PinnedRef", "check_bundle", "pack", "reference_for"]
 
@@ -52,8 +53,14 @@ class Packed:
 class Bundles:
     """Pushes and pulls. ``layout_dir`` is where references to ``bundles.kubernaut.local`` lie."""
 
-    def __init__(self, layout_dir: Path | None, *, insecure: bool = False, registry_config: Path | None = None) -> None:
-        self._stores = Stores(layout_dir, insecure=insecure, registry_config=registry_config)
+    def __init__(
+        self,
+        layout_dir: Path | None,
+        *,
+        access: Mapping[str, RegistryAccess] | None = None,
+        registry_config: Path | None = None,
+    ) -> None:
+        self._stores = Stores(layout_dir, access=access, registry_config=registry_config)
 
     def push(self, folder: Path, ref: str = "") -> PinnedRef:
         """Pack a workflow folder and push it, into the layout under its own name without a ``ref``.
@@ -150,6 +157,11 @@ def _inline(resource: Any, folder: Path) -> None:
 def _read_script(path: Path) -> str:
     try:
         return path.read_text()
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(f.name for f in path.parent.iterdir() if f.suffix != ".yaml")) or "none"
+        raise InvalidInput(
+            f"{path.parent / PIPELINE_FILE} uses the script {path.name}, which is not in its folder; there: {there}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
             f"{path.parent / PIPELINE_FILE} uses the script {path.name}, which cannot be read: {error}"
@@ -194,7 +206,9 @@ def _check(workflow: Workflow, resources: tuple[Any, ...], where: str) -> None:
     problems = list(_problems(workflow, resources))
     if problems:
         listed = "; ".join(f"{path}: {what}" for path, what in problems)
-        raise InvalidInput(f"{where} has {len(problems)} problem(s): {listed}", problems=tuple(problems))
+        raise InvalidInput(
+            f"{where} has {len(problems)} problem(s): {listed}", problems=tuple(problems), reason=INVALID
+        )
 
 
 def _problems(workflow: Workflow, resources: tuple[Any, ...]) -> Iterator[tuple[str, str]]:

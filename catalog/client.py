@@ -1,24 +1,26 @@
 """The typed end of the catalog owner, wherever the owner runs: in this process, or in an actor.
 
 Data Storage's routes speak to this. A ``Transport`` carries bytes; errors come back as the owner raised them. Each answer
-tells the catalog version, and ``Catalog.snapshot`` gives a search snapshot at least that new, so that what a caller has just
-registered it finds.
+tells the catalog version, and ``Catalog.snapshot`` gives a search snapshot at least as new as the caller was told, so that what
+it has just registered it finds. Everybody else is answered from the snapshot in memory, also while the next one is made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextvars
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import orjson
+import structlog
 from pydantic import ValidationError
 
 from catalog import snapshot as snapshots
-from catalog.embed import Embedder
+from catalog.embed import Embedder, Remembering
 from catalog.errors import Conflict, NotFound, PreconditionFailed
 from catalog.events import AuditQuery, Columns, columns, microseconds, pack
 from catalog.ledger.record import Page, read_page
@@ -44,7 +46,13 @@ from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retrya
 C = TypeVar("C", bound=Contract)
 
 POLL_SECONDS = 1.0
-"""How old the knowledge of the catalog version may be when a search comes in."""
+"""How old the knowledge of the catalog version may be when a search comes in, about."""
+BEHIND_SECONDS = 10.0
+"""How long searches go on on a snapshot that is known to be old."""
+SETTLE_SECONDS = 0.5
+"""How long a change waits for this replica's snapshot. A small catalog's is there at once, a large one's a little later."""
+
+log = structlog.get_logger(__name__)
 
 
 class Transport(Protocol):
@@ -83,42 +91,73 @@ class Catalog:
     def __init__(
         self, transport: Transport, embedder: Embedder, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._transport, self._embedder, self._monotonic = transport, embedder, monotonic
+        self._transport, self._embedder, self._monotonic = transport, Remembering(embedder), monotonic
         self._snapshot: Snapshot | None = None
         self._refreshing = asyncio.Lock()
         self.version = -1
         """The newest catalog version heard of."""
-        self._heard_at = float("-inf")
+        self._heard_at = self._rested_at = float("-inf")
+        self._behind_since = float("inf")
+        """Since when a version is known that the snapshot is not, if any is."""
+        self._polling: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def snapshot(self, at_least: int = 0) -> Snapshot:
-        """Return a snapshot of the newest version heard of, having asked anew when that is older than ``POLL_SECONDS``.
+        """Return a snapshot that is at least that new: ``at_least`` is a version that the caller has been told.
 
-        ``at_least`` is a version that the caller has been told; if it is news here, the owner is asked before answering.
+        Who has been told none is answered from the snapshot in memory while a newer one is built, fetched and loaded; but
+        not when it has been old for ``BEHIND_SECONDS``, or when nobody asked for a while, so that it may be older.
         """
-        if at_least > self.version or self._monotonic() - self._heard_at > POLL_SECONDS:
+        quiet = self._monotonic() - self._heard_at
+        must = at_least > self.version or quiet > 1.5 * POLL_SECONDS
+        if must:
             await self._call("version", {})
+        elif quiet > POLL_SECONDS:
+            self._polling = _beside(self._polling, lambda: self._call("version", {}))
         held = self._snapshot
         if held is not None and held.version >= self.version:
             return held
+        now = self._monotonic()
+        if held is None or must or held.version < at_least or now - self._behind_since > BEHIND_SECONDS:
+            return await self._refreshed()
+        if now >= self._rested_at:
+            self._renewing = _beside(self._renewing, self._refreshed)
+        return held
+
+    async def _refreshed(self) -> Snapshot:
         async with self._refreshing:
             held = self._snapshot
             if held is None or held.version < self.version:
+                began = self._monotonic()
                 data = await self._transport.snapshot(-1 if held is None else held.version)
                 if data:
                     held = self._snapshot = await asyncio.to_thread(snapshots.load, data, self._embedder)
+                # Half of the time is the owner's own, however fast the catalog changes.
+                self._behind_since = self._monotonic()
+                self._rested_at = 2 * self._behind_since - began
             if held is None:
                 raise Retryable("the catalog owner has not published a snapshot yet", after=0.5)
             return held
 
+    async def _settle(self) -> None:
+        """Give this replica's snapshot a moment to take in a change made here, so that who made it finds it."""
+        renewing = asyncio.get_running_loop().create_task(_quietly(self._refreshed()))
+        self._settling.add(renewing)
+        renewing.add_done_callback(self._settling.discard)
+        await asyncio.wait({renewing}, timeout=SETTLE_SECONDS)
+
     async def register(self, request: RegisterWorkflow) -> tuple[Workflow, bool]:
         """Register a bundle; the flag says whether it is new. Raises ``InvalidInput``, ``Conflict``, ``Retryable``."""
         result = orjson.loads(await self._call("register", request.to_json()))
+        await self._settle()
         return Workflow.model_validate(result["workflow"]), bool(result["created"])
 
     async def patch(self, workflow_id: str, change: WorkflowPatch, by: str, if_match: Sequence[str] = ()) -> Workflow:
         """Change a status; with ``if_match`` only a record that is still at one of these ETags."""
         asked = {"workflow_id": workflow_id, "patch": change.to_json(), "by": by, "if_match": if_match}
         answer = await self._call("patch", asked)
+        await self._settle()
         return Workflow.model_validate_json(answer)
 
     async def workflow(self, workflow_id: str) -> bytes:
@@ -224,11 +263,31 @@ class Catalog:
     async def _send(self, method: str, payload: bytes) -> bytes:
         data = await self._transport.call(method, payload)
         head, _, rest = data.partition(b",")
-        self.version = max(self.version, int(head.removeprefix(b'{"version":')))
+        told = int(head.removeprefix(b'{"version":'))
         self._heard_at = self._monotonic()
+        if told > self.version:
+            if self._snapshot is not None and self._snapshot.version >= self.version:
+                self._behind_since = self._heard_at
+            self.version = told
         if rest.startswith(b'"result":'):
             return rest[len(b'"result":') : -1]
         raise _error(orjson.loads(data)["error"])
+
+
+def _beside(running: asyncio.Task[None] | None, work: Callable[[], Coroutine[Any, Any, object]]) -> asyncio.Task[None]:
+    """Do this beside the searches, unless it is being done already."""
+    if running is not None and not running.done():
+        return running
+    # Not in the context of the request that happened to notice.
+    return asyncio.get_running_loop().create_task(_quietly(work()), context=contextvars.Context())
+
+
+async def _quietly(work: Coroutine[Any, Any, object]) -> None:
+    try:
+        await work
+    except KubernautError as error:
+        # What is in memory goes on answering for a while; the next search tries again.
+        log.warning("catalog_refresh_failed", error=str(error))
 
 
 def _read(model: type[C], answer: bytes) -> C:
@@ -245,7 +304,8 @@ def _error(body: dict[str, Any]) -> KubernautError:
     message = str(body["message"])
     match body["kind"]:
         case "InvalidInput":
-            return InvalidInput(message, problems=tuple((str(p), str(w)) for p, w in body.get("problems", ())))
+            problems = tuple((str(p), str(w)) for p, w in body.get("problems", ()))
+            return InvalidInput(message, problems=problems, reason=str(body.get("reason", "InvalidInput")))
         case "NotFound":
             return NotFound(message)
         case "Conflict":
@@ -255,4 +315,4 @@ def _error(body: dict[str, Any]) -> KubernautError:
         case "Permanent":
             return Permanent(message, reason=str(body.get("reason", "Failed")))
         case _:
-            return Retryable(message, after=body.get("after"))
+            return Retryable(message, after=body.get("after"), reason=str(body.get("reason", "")))

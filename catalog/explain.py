@@ -10,19 +10,18 @@ import difflib
 from collections.abc import Callable, Sequence
 
 from catalog import match
+from catalog.hits import Hit
 from catalog.index import Index
-from kubernaut_ray.contracts.catalog import ScoreBreakdown, SearchRequest, Workflow, WorkflowExplanation
+from catalog.packed import Records
+from kubernaut_ray.contracts.catalog import SearchRequest, Workflow, WorkflowExplanation
 from kubernaut_ray.crds.enums import WorkflowStatus
-
-Scored = tuple[float, int, ScoreBreakdown]
-"""Score, position in the index, and what the score is made of."""
 
 SIMILAR = 3
 """So many names are offered for one that the catalog does not hold."""
 
 
 def workflow(
-    index: Index, request: SearchRequest, ranked: Sequence[Scored], score_of: Callable[[int], Scored]
+    index: Index, request: SearchRequest, ranked: Sequence[Hit], score_of: Callable[[int], Hit]
 ) -> WorkflowExplanation:
     """Say what became of ``request.explain_workflow``. ``ranked`` is the whole order; ``score_of`` scores any position."""
     asked = request.explain_workflow.strip()
@@ -30,21 +29,22 @@ def workflow(
     if position is None:
         return WorkflowExplanation(asked=asked, reasons=(_absent(index.records, asked),))
     record = index.records[position]
-    rank = next((place for place, (_, other, _) in enumerate(ranked, start=1) if other == position), None)
-    score, _, parts = score_of(position)
-    reasons = [] if request.include_disabled or is_offered(record) else [status(record)]
+    rank = next((place for place, other in enumerate(ranked, start=1) if other.position == position), None)
+    hit = score_of(position)
+    offered = request.include_disabled or is_offered(record)
+    reasons = [] if offered else [status(record, index.records.latest(record.workflow_name))]
     reasons += match.refusals(record.labels, request.filters).values()
     if not reasons:
         if rank is None:
             reasons.append(
                 "its labels admit it, but it is neither among the nearest by meaning nor among the best by words"
             )
-        elif score < request.min_score:
-            reasons.append(f"its score {score:.3f} is below min_score {request.min_score:g}")
+        elif hit.score < request.min_score:
+            reasons.append(f"its score {hit.score:.3f} is below min_score {request.min_score:g}")
         elif rank > request.top_k:
-            last = ranked[request.top_k - 1][0]
+            last = ranked[request.top_k - 1].score
             reasons.append(
-                f"it is number {rank} with score {score:.3f}; top_k {request.top_k} ended at score {last:.3f}"
+                f"it is number {rank} with score {hit.score:.3f}; top_k {request.top_k} ended at score {last:.3f}"
             )
     return WorkflowExplanation(
         asked=asked,
@@ -54,21 +54,21 @@ def workflow(
         status=record.status,
         offered=not reasons,
         rank=rank,
-        score=score,
-        score_breakdown=parts,
+        score=hit.score,
+        score_breakdown=hit.breakdown,
         reasons=tuple(reasons),
     )
 
 
-def position_of(records: Sequence[Workflow], wanted: str, version: str = "") -> int | None:
+def position_of(records: Records, wanted: str, version: str = "") -> int | None:
     """Return where the workflow of this id or name is; of a name the given version, or the newest."""
     named = []
-    for position, record in enumerate(records):
-        if record.workflow_id == wanted:
+    for position, name in enumerate(records.names()):
+        if name.workflow_id == wanted:
             return position
-        if record.workflow_name == wanted and version in ("", record.version):
-            named.append(position)
-    return next((n for n in named if records[n].is_latest_version), named[0] if named else None)
+        if name.workflow_name == wanted and version in ("", name.version):
+            named.append((position, name.is_latest_version))
+    return next((n for n, latest in named if latest), named[0][0] if named else None)
 
 
 def is_offered(record: Workflow) -> bool:
@@ -76,15 +76,24 @@ def is_offered(record: Workflow) -> bool:
     return record.status is WorkflowStatus.ACTIVE and record.is_latest_version
 
 
-def status(record: Workflow) -> str:
-    """Say why a workflow that is not offered is not."""
+def status(record: Workflow, latest: Workflow | None) -> str:
+    """Say why a workflow that is not offered is not; ``latest`` is the latest version of its name."""
     if record.status is not WorkflowStatus.ACTIVE:
-        why = f": {record.disabled_reason}" if record.disabled_reason else ""
-        return f"it is {record.status.value}{why}"
-    return "a newer version of it is registered"
+        return f"it is {_stands(record)}"
+    if latest is None or latest.status is WorkflowStatus.ACTIVE:
+        return "a newer version of it is registered"
+    return (
+        f"version {latest.version} of it is newer and is {_stands(latest)}; no older version is offered in its place, "
+        f"so register this one's content again under a version above {latest.version}"
+    )
 
 
-def _absent(records: Sequence[Workflow], asked: str) -> str:
-    near = difflib.get_close_matches(asked, {record.workflow_name for record in records}, SIMILAR)
+def _stands(record: Workflow) -> str:
+    why = f": {record.disabled_reason}" if record.disabled_reason else ""
+    return f"{record.status.value}{why}"
+
+
+def _absent(records: Records, asked: str) -> str:
+    near = difflib.get_close_matches(asked, {name.workflow_name for name in records.names()}, SIMILAR)
     hint = f"; similar names: {', '.join(near)}" if near else "; list the catalog to see its names"
     return f"the catalog holds no workflow of this id or name{hint}"

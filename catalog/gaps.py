@@ -17,6 +17,7 @@ from catalog import explain, match
 from catalog.events import instant
 from catalog.index import Index
 from catalog.lexical import Floats
+from catalog.packed import Records
 from catalog.search import LEXICAL, SEMANTIC
 from catalog.snapshot import Snapshot
 from catalog.text import terms
@@ -51,9 +52,9 @@ def _gap(index: Index, group: Mapping[str, Any], query: Floats) -> Gap:
     filters = _filters(group["filters"])
     relevance = SEMANTIC * index.similarity(query, np.arange(len(index)))
     relevance = relevance + LEXICAL * index.lexical.scores(terms(group["query"]))
-    order = (int(n) for n in np.argsort(-relevance, kind="stable") if index.records[n].is_latest_version)
+    order = (int(n) for n in np.argsort(-relevance, kind="stable") if index.records.name(n).is_latest_version)
     nearest = [
-        (index.records[n], float(relevance[n]), _ruled_out(index.records[n], filters))
+        (index.records[n], float(relevance[n]), _ruled_out(index.records, index.records[n], filters))
         for n, _ in zip(order, range(NEAREST), strict=False)
     ]
     return Gap(
@@ -83,9 +84,11 @@ def _gap(index: Index, group: Mapping[str, Any], query: Floats) -> Gap:
     )
 
 
-def _ruled_out(record: Workflow, filters: SearchFilters) -> dict[str, str]:
+def _ruled_out(records: Records, record: Workflow, filters: SearchFilters) -> dict[str, str]:
     reasons = match.refusals(record.labels, filters)
-    return reasons if explain.is_offered(record) else {"status": explain.status(record), **reasons}
+    if explain.is_offered(record):
+        return reasons
+    return {"status": explain.status(record, records.latest(record.workflow_name)), **reasons}
 
 
 def _counted(reasons: Sequence[Mapping[str, str]]) -> dict[str, int]:

@@ -32,7 +32,7 @@ _TYPE = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)+")
 _TEXT = {limit: Annotated[str, Meta(max_length=limit)] for limit in (20, 50, 100, 253, 255)}
 _VALUE: Any = bool | int | str | None
 for _ in range(NESTED - 1):
-    _VALUE = bool | int | str | list[_VALUE] | dict[str, _VALUE] | None  # type: ignore[valid-type]  # grown in a loop
+    _VALUE = bool | int | str | list[_VALUE] | dict[str, _VALUE] | None
 
 _PLAIN: Any = msgspec.defstruct(
     "Plain",

@@ -72,7 +72,7 @@ class Keeper:
         self.reads: Mapping[str, Callable[[Any], Answer]] = {
             "audit_records": self._records,
             "audit_checkpoints": _checkpoints,
-            "audit_state": lambda _: lambda c: state(c).model_dump_json(exclude_none=True).encode(),
+            "audit_state": lambda _: state,
             "audit_statement": self._statement,
         }
         self.writes: Mapping[str, Callable[[Any], Answer]] = {
@@ -262,22 +262,23 @@ class Keeper:
         self._trail.record(connection, event, now)
 
 
-def state(connection: Connection) -> LedgerState:
-    """Return where the trail stands."""
+def state(connection: Connection) -> bytes:
+    """Return the ``LedgerState`` as JSON."""
     tip = read_tip(connection)
     retired = connection.execute("SELECT body FROM audit_retired ORDER BY first_seq").fetchall()
     holds = connection.execute("SELECT body FROM audit_holds ORDER BY correlation_id").fetchall()
     keys = connection.execute("SELECT key_id, public_key FROM audit_keys ORDER BY key_id").fetchall()
-    return LedgerState(
+    told = LedgerState(
         last_sequence=tip.sequence,
         last_checkpoint=tip.checkpoint,
-        unsealed=tip.sequence - tip.sealed,
+        unsealed=max(0, tip.sequence - tip.sealed),  # Less than nothing where somebody cut records off.
         chains=audit.chain_count(connection),
         archives=tuple(archives.listed(connection)),
         holds=tuple(LegalHold.model_validate_json(body) for (body,) in holds),
         retired=tuple(Retired.model_validate_json(body) for (body,) in retired),
         public_keys=dict(keys),
     )
+    return told.model_dump_json(exclude_none=True).encode()
 
 
 def _checkpoints(payload: Any) -> Answer:

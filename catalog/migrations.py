@@ -93,4 +93,12 @@ MIGRATIONS: tuple[tuple[str, tuple[Step, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "how long executions took",
+        (
+            """
+            ALTER TABLE executions ADD COLUMN duration_s DOUBLE
+            """,
+        ),
+    ),
 )

@@ -11,20 +11,21 @@ it. The snapshot of a version is built once, when somebody first asks for it.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import orjson
 import structlog
 from pydantic import ValidationError
 
-from catalog import audit, etags, executions, records, searches, sessions, snapshot
+from catalog import agreement, audit, etags, executions, records, searches, sessions
 from catalog.backup import Sources
 from catalog.backup_jobs import Backups
+from catalog.draft import Draft
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound, PreconditionFailed
 from catalog.events import AuditQuery, Columns, unpack
@@ -42,6 +43,8 @@ from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retrya
 
 FILE = "catalog.duckdb"
 THREADS = 4
+DRAFTED_AT_ONCE = 4096
+"""Records that a snapshot reads, embeds and takes in at a time."""
 
 Answer = Callable[[Connection], bytes]
 """An operation's work in the store, giving the JSON of its result."""
@@ -82,6 +85,8 @@ class Owner:
         self._version = self._store.read(records.version)
         self._snapshot: tuple[int, bytes] = (-1, b"")
         self._building = threading.Lock()
+        self._draft = Draft()
+        self._drafted: dict[str, records.Mark] = {}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="catalog-owner")
         self._reads: Mapping[str, Callable[[Any], Answer]] = {
             "version": lambda _: lambda _c: b"null",
@@ -176,6 +181,8 @@ class Owner:
             request = RegisterWorkflow.model_validate_json(payload)
             pinned = f"@{request.container_digest}" if request.container_digest else ""
             workflow, _ = self._source.workflow(f"{request.container_image}{pinned}")
+            agreement.check(request.expected, workflow)
+            workflow = workflow.model_copy(update={"source": request.source or request.registered_by})
             self._write(lambda c: _registration(records.register(c, workflow, self._now())), answer)
         except Exception as error:  # noqa: BLE001 - a pool thread has no caller but this answer
             self._refuse(answer, error)
@@ -232,19 +239,35 @@ class Owner:
 
     def _build(self) -> tuple[int, bytes]:
         fingerprint = self._embedder.fingerprint
-        version, workflows, known = self._store.read(
-            lambda c: (records.version(c), records.every(c), records.vectors(c, fingerprint))
+        started = time.perf_counter()
+        version, marks = self._store.read(lambda c: (records.version(c), records.marks(c)))
+        changed = [workflow_id for workflow_id, mark in marks.items() if self._drafted.get(workflow_id) != mark]
+        embedded = 0
+        for first in range(0, len(changed), DRAFTED_AT_ONCE):
+            embedded += self._draft_changed(fingerprint, changed[first : first + DRAFTED_AT_ONCE])
+        self._drafted = marks
+        data = self._draft.render(version, fingerprint, self._embedder.dimension)
+        log.info(
+            "catalog_snapshot_built",
+            version=version,
+            workflows=len(marks),
+            changed=len(changed),
+            embedded=embedded,
+            seconds=round(time.perf_counter() - started, 3),
         )
+        return version, data
+
+    def _draft_changed(self, fingerprint: str, ids: list[str]) -> int:
+        """Take these records into the draft; returns how many of them had to be embedded."""
+        workflows, known = self._store.read(lambda c: (records.some(c, ids), records.vectors(c, fingerprint, ids)))
         missing = [w for w in workflows if w.workflow_id not in known]
         if missing:
             made = self._embedder.embed([document_text(w) for w in missing])
             fresh = [(w.workflow_id, vector) for w, vector in zip(missing, made, strict=True)]
             self._store.write(lambda c: records.keep_vectors(c, fingerprint, fresh)).result()
             known |= dict(fresh)
-        rows = [known[w.workflow_id] for w in workflows]
-        vectors = np.stack(rows) if rows else np.zeros((0, self._embedder.dimension), dtype=np.float32)
-        log.info("catalog_snapshot_built", version=version, workflows=len(workflows), embedded=len(missing))
-        return version, snapshot.pack(version, fingerprint, workflows, vectors)
+        self._draft.put((w, known[w.workflow_id]) for w in workflows)
+        return len(missing)
 
     def _reply(self, answer: Future[bytes], result: bytes) -> None:
         answer.set_result(orjson.dumps({"version": self._version, "result": orjson.Fragment(result)}))
@@ -253,11 +276,16 @@ class Owner:
         body: dict[str, Any] = {"kind": "Retryable", "message": "the catalog owner failed; its log has the cause"}
         match error:
             case InvalidInput():
-                body = {"kind": "InvalidInput", "message": str(error), "problems": error.problems}
+                body = {
+                    "kind": "InvalidInput",
+                    "message": str(error),
+                    "problems": error.problems,
+                    "reason": error.reason,
+                }
             case NotFound() | Conflict() | PreconditionFailed():
                 body = {"kind": type(error).__name__, "message": str(error)}
             case Retryable():
-                body = {"kind": "Retryable", "message": str(error), "after": error.after}
+                body = {"kind": "Retryable", "message": str(error), "after": error.after, "reason": error.reason}
             case Permanent():
                 body = {"kind": "Permanent", "message": str(error), "reason": error.reason}
             case ValidationError():

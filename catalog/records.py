@@ -1,5 +1,9 @@
 """Workflow records in the store: registered once, immutable but for their status, the newest version marked.
 
+A version is its schema *and* its bundle: the same name and version with another digest runs something else, whatever its
+schema says, and is refused. Latest is by SemVer precedence alone, whatever order versions come in and whatever their
+status: where the latest is disabled, no older version is offered in its place, because nobody decided that.
+
 A change raises the catalog version in the same transaction; replicas compare that number to know whether their snapshot
 is old.
 """
@@ -10,9 +14,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from catalog import executions
 from catalog.embed import Vectors
 from catalog.errors import Conflict, NotFound
 from catalog.store import Connection
@@ -21,6 +28,14 @@ from kubernaut_ray.crds.enums import WorkflowStatus
 from kubernaut_ray.errors import InvalidInput
 
 _NUMBER = re.compile(r"\d+")
+_STATISTICS = {
+    "total_executions",
+    "successful_executions",
+    "actual_success_rate",
+    "last_execution_at",
+    "average_duration_seconds",
+}
+"""Counted from the executions at each read, never stored with the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +56,16 @@ def register(connection: Connection, workflow: Workflow, now: datetime) -> Regis
     """Store a workflow as read from its bundle. Raises ``Conflict`` for other content under a registered version."""
     known = _get(connection, workflow.workflow_id)
     if known is not None:
-        if known.container_digest != workflow.container_digest:
-            raise Conflict(
-                f"{workflow.workflow_name} {workflow.version} is registered with another content "
-                f"({known.container_digest}, this is {workflow.container_digest}); versions are immutable, raise the version"
-            )
-        return Registration(known, created=False)
+        if (known.container_digest, known.content_hash) != (workflow.container_digest, workflow.content_hash):
+            raise Conflict(_other_content(known, workflow))
+        return Registration(_with_statistics(connection, [known])[0], created=False)
     latest = _latest(connection, workflow.workflow_name)
-    newest = latest is None or semantic(workflow.version) > semantic(latest.version)
+    newest = latest is None or precedence(workflow.version) > precedence(latest.version)
     record = workflow.model_copy(
         update={
             "status": WorkflowStatus.ACTIVE,
             "is_latest_version": newest,
-            "previous_version": latest.version if latest is not None and newest else "",
+            "previous_version": _next_lower(connection, workflow),
             "created_at": now,
             "updated_at": now,
         }
@@ -66,10 +78,16 @@ def register(connection: Connection, workflow: Workflow, now: datetime) -> Regis
 
 
 def patch(connection: Connection, workflow_id: str, change: WorkflowPatch, by: str, now: datetime) -> Workflow:
-    """Change a workflow's status. Raises ``NotFound``; ``InvalidInput`` for a status that nobody may set."""
+    """Change a workflow's status. Saying the same again changes nothing, not even the instant.
+
+    Raises ``NotFound``; ``InvalidInput`` for a status that nobody may set.
+    """
     record = get(connection, workflow_id)
     if change.status is WorkflowStatus.SUPERSEDED:
         raise InvalidInput("status superseded is set by registering a newer version, not by hand")
+    told = (change.status, by, change.reason)
+    if told == (record.status, record.status_changed_by, record.status_changed_reason):
+        return record
     disabled = change.status is not WorkflowStatus.ACTIVE
     changed = record.model_copy(
         update={
@@ -77,6 +95,9 @@ def patch(connection: Connection, workflow_id: str, change: WorkflowPatch, by: s
             "disabled_at": now if disabled else None,
             "disabled_by": by if disabled else "",
             "disabled_reason": change.reason if disabled else "",
+            "status_changed_at": now,
+            "status_changed_by": by,
+            "status_changed_reason": change.reason,
             "updated_at": now,
         }
     )
@@ -109,26 +130,49 @@ def page(
     return tuple(found), int(row[0]) if row else 0
 
 
-def every(connection: Connection) -> list[Workflow]:
-    """Return all records by id, for a snapshot."""
-    rows = connection.execute("SELECT record FROM workflows ORDER BY workflow_id").fetchall()
+Mark = tuple[int, int, int]
+"""What a record is now: the hash of its text, and its executions, all and successful ones. Another mark, another record."""
+
+
+def marks(connection: Connection) -> dict[str, Mark]:
+    """Return the marks of all records, so that a snapshot reads only those that changed since the last."""
+    rows = connection.execute(
+        "SELECT w.workflow_id, hash(w.record), coalesce(e.total, 0), coalesce(e.good, 0) FROM workflows w LEFT JOIN "
+        "(SELECT workflow_id, count(*) AS total, count(*) FILTER (success) AS good FROM executions GROUP BY workflow_id) e "
+        "USING (workflow_id)"
+    ).fetchall()
+    return {workflow_id: (text, total, good) for workflow_id, text, total, good in rows}
+
+
+def some(connection: Connection, ids: Sequence[str]) -> list[Workflow]:
+    """Return these records with their statistics, in any order."""
+    rows = connection.execute("SELECT record FROM workflows WHERE workflow_id IN (SELECT unnest(?))", [ids]).fetchall()
     return _with_statistics(connection, [Workflow.model_validate_json(record) for (record,) in rows])
 
 
-def vectors(connection: Connection, fingerprint: str) -> dict[str, Vectors]:
-    """Return the vectors that this embedder made, by workflow id."""
+def vectors(connection: Connection, fingerprint: str, ids: Sequence[str]) -> dict[str, Vectors]:
+    """Return the vectors of these workflows that this embedder made, by workflow id."""
     rows = connection.execute(
-        "SELECT workflow_id, vector FROM workflow_vectors WHERE fingerprint = ?", [fingerprint]
+        "SELECT workflow_id, vector FROM workflow_vectors WHERE fingerprint = ? AND workflow_id IN (SELECT unnest(?))",
+        [fingerprint, ids],
     ).fetchall()
     return {workflow_id: np.frombuffer(vector, dtype=np.float32) for workflow_id, vector in rows}
 
 
 def keep_vectors(connection: Connection, fingerprint: str, made: Sequence[tuple[str, Vectors]]) -> None:
     """Keep vectors so that a restart embeds nothing; another embedder's are replaced."""
-    for workflow_id, vector in made:
-        connection.execute(
-            "INSERT OR REPLACE INTO workflow_vectors VALUES (?, ?, ?)", [workflow_id, fingerprint, vector.tobytes()]
-        )
+    incoming = pa.table(
+        {
+            "workflow_id": [workflow_id for workflow_id, _ in made],
+            "fingerprint": [fingerprint] * len(made),
+            "vector": [vector.tobytes() for _, vector in made],
+        }
+    )
+    connection.register("incoming_vectors", incoming)
+    try:
+        connection.execute("INSERT OR REPLACE INTO workflow_vectors BY NAME SELECT * FROM incoming_vectors")
+    finally:
+        connection.unregister("incoming_vectors")
 
 
 def semantic(text: str) -> tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]:
@@ -137,6 +181,28 @@ def semantic(text: str) -> tuple[tuple[int, ...], bool, tuple[tuple[bool, int, s
     numbers = tuple(int(part) for part in _NUMBER.findall(core))
     parts = tuple((not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in pre.split(".") if p)
     return numbers, not pre, parts
+
+
+def precedence(text: str) -> tuple[Any, ...]:
+    """Return a sort key that is total: by SemVer precedence, then by the text, so that ``1.0.0+b`` follows ``1.0.0+a``."""
+    return (*semantic(text), text)
+
+
+def _other_content(known: Workflow, new: Workflow) -> str:
+    """Say what is registered, what came, and what to do."""
+    same_schema = known.content_hash == new.content_hash
+    what = "the same schema in another bundle" if same_schema else "another content"
+    return (
+        f"{known.workflow_name} {known.version} is registered with {known.pinned_image} (schema sha256 {known.content_hash}); "
+        f"{new.pinned_image} (schema sha256 {new.content_hash}) is {what}, and what a version runs never changes: "
+        "raise the version in its schema, or name the registered digest"
+    )
+
+
+def _next_lower(connection: Connection, workflow: Workflow) -> str:
+    rows = connection.execute("SELECT version FROM workflows WHERE workflow_name = ?", [workflow.workflow_name])
+    lower = [v for (v,) in rows.fetchall() if precedence(v) < precedence(workflow.version)]
+    return max(lower, key=precedence, default="")
 
 
 def _get(connection: Connection, workflow_id: str) -> Workflow | None:
@@ -158,9 +224,7 @@ def _put(connection: Connection, record: Workflow) -> None:
             record.version,
             record.status.value,
             record.is_latest_version,
-            record.model_copy(update={"total_executions": 0, "successful_executions": 0}).model_dump_json(
-                exclude_none=True
-            ),
+            record.model_dump_json(exclude_none=True, exclude=_STATISTICS),
         ],
     )
 
@@ -170,20 +234,8 @@ def _raise_version(connection: Connection) -> None:
 
 
 def _with_statistics(connection: Connection, records: Sequence[Workflow]) -> list[Workflow]:
-    ids = [record.workflow_id for record in records]
-    rows = connection.execute(
-        "SELECT workflow_id, count(*), count(*) FILTER (success) FROM executions "
-        "WHERE list_contains(?, workflow_id) GROUP BY workflow_id",
-        [ids],
-    ).fetchall()
-    counts = {workflow_id: (total, good) for workflow_id, total, good in rows}
-    none = (0, 0)
+    found = executions.summaries(connection, [record.workflow_id for record in records])
     return [
-        record.model_copy(
-            update={
-                "total_executions": counts.get(record.workflow_id, none)[0],
-                "successful_executions": counts.get(record.workflow_id, none)[1],
-            }
-        )
+        record.model_copy(update=found[record.workflow_id]) if record.workflow_id in found else record
         for record in records
     ]

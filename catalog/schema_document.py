@@ -31,12 +31,17 @@ from kubernaut_ray.errors import InvalidInput
 MAX_BYTES = 65_536
 MAX_SENTENCE = 500
 ANY = "*"
+INVALID = "InvalidSchema"
+"""The reason of every refusal of a schema, or of a pipeline that does not fit it."""
 SEVERITIES = tuple(dict.fromkeys((*RcaSeverity, *Severity)))
 ENVIRONMENTS = tuple(Environment)
 PRIORITIES = tuple(Priority)
 DETECTIONS = (*Detection, "gitOpsTool")
 
-_SEMVER = r"^v?(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
+KEBAB = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+PARAMETER = "^[A-Z][A-Z0-9_]*$"
+PASCAL = "^[A-Z][A-Za-z0-9]*$"
+SEMVER = r"^v?(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
 
 
 def _as_tuple(value: Any) -> Any:
@@ -78,22 +83,22 @@ def _described(value: Any) -> Any:
     return {"what": value} if isinstance(value, str) else value
 
 
-def _default(value: Any) -> Any:
+def default_text(value: Any) -> Any:
     """The default of an array may be written as a list; parameters travel as text."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return json.dumps(value)
-    return _as_text(value)
+    return value_text(value)
 
 
-def _as_text(value: Any) -> Any:
+def value_text(value: Any) -> Any:
     """Enumerations and defaults are text in the catalog; YAML may have read a number or a truth value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int) else value
 
 
-Kebab = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=128)]
-SemVer = Annotated[str, Field(pattern=_SEMVER, max_length=64)]
+Kebab = Annotated[str, Field(pattern=KEBAB, max_length=128)]
+SemVer = Annotated[str, Field(pattern=SEMVER, max_length=64)]
 Text = Annotated[str, Field(max_length=4096)]
 ValueText = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 OneOrMore = Annotated[tuple[ValueText, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=50)]
@@ -101,7 +106,7 @@ Severities = Annotated[OneOrMore, _word_of(SEVERITIES)]
 Environments = Annotated[OneOrMore, _word_of(ENVIRONMENTS)]
 Priorities = Annotated[OneOrMore, _word_of(PRIORITIES)]
 DetectedRequirements = Annotated[dict[str, bool | str], AfterValidator(_known_detections)]
-ParameterText = Annotated[str, BeforeValidator(_as_text), Field(max_length=4096)]
+ParameterText = Annotated[str, BeforeValidator(value_text), Field(max_length=4096)]
 
 
 class Snake(BaseModel):
@@ -125,7 +130,7 @@ class Description(Snake):
 
 
 class Parameter(Snake):
-    name: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$", max_length=63)]
+    name: Annotated[str, Field(pattern=PARAMETER, max_length=63)]
     type: ParameterType
     required: bool = False
     description: Text = ""
@@ -135,7 +140,7 @@ class Parameter(Snake):
     maximum: int | None = None
     min_length: Annotated[int, Field(ge=0)] | None = None
     max_length: Annotated[int, Field(ge=1)] | None = None
-    default: Annotated[str, BeforeValidator(_default), Field(max_length=4096)] | None = None
+    default: Annotated[str, BeforeValidator(default_text), Field(max_length=4096)] | None = None
     depends_on: tuple[str, ...] = ()
 
 
@@ -150,7 +155,7 @@ class FlatMetadata(Snake):
     version: SemVer
     name: Annotated[str, Field(max_length=253)] = ""
     description: Annotated[Description, BeforeValidator(_described)]
-    action_type: Annotated[str, Field(pattern="^[A-Z][A-Za-z0-9]*$", max_length=63)] | None = None
+    action_type: Annotated[str, Field(pattern=PASCAL, max_length=63)] | None = None
     owner: Annotated[str, Field(max_length=253)] = ""
     maintainers: tuple[Maintainer, ...] = ()
 
@@ -226,10 +231,12 @@ class EnvelopeLabels(Camel):
 
 
 class EnvelopeSpec(Camel):
+    suspend: bool = False
+    """Of the object in a cluster, not of the workflow: ignored."""
     version: SemVer
     title: Annotated[str, Field(max_length=253)] = ""
     description: CamelDescription
-    action_type: Annotated[str, Field(pattern="^[A-Z][A-Za-z0-9]*$", max_length=63)]
+    action_type: Annotated[str, Field(pattern=PASCAL, max_length=63)]
     owner: Annotated[str, Field(max_length=253)] = ""
     maintainers: tuple[Maintainer, ...] = ()
     labels: EnvelopeLabels
@@ -275,23 +282,36 @@ class _StrictLoader(yaml.SafeLoader):
 def load_mapping(text: str, what: str) -> dict[str, Any]:
     """Read one YAML mapping. Raises ``InvalidInput`` that names the line and column of a syntax error."""
     if len(text.encode()) > MAX_BYTES:
-        raise InvalidInput(f"{what} is larger than {MAX_BYTES} bytes; a schema is a page of text")
+        raise InvalidInput(f"{what} is larger than {MAX_BYTES} bytes; a schema is a page of text", reason=INVALID)
     try:
         document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 a SafeLoader made stricter
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the document"
-        raise InvalidInput(f"{what} is not YAML: {where}: {error.problem}") from error
+        raise InvalidInput(f"{what} is not YAML: {where}: {_said(error)}", reason=INVALID) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidInput(f"{what} is not YAML: {reason}") from error
+        raise InvalidInput(f"{what} is not YAML: {reason}", reason=INVALID) from error
     if not isinstance(document, dict):
         raise InvalidInput(
-            f"{what} must be one mapping that starts with apiVersion and kind, got {type(document).__name__}"
+            f"{what} must be one mapping that starts with apiVersion and kind, got {type(document).__name__}",
+            reason=INVALID,
         )
     if not all(isinstance(key, str) for key in document):
-        raise InvalidInput(f"{what} has keys that are not text; write apiVersion, kind, metadata, …")
+        raise InvalidInput(f"{what} has keys that are not text; write apiVersion, kind, metadata, …", reason=INVALID)
     return document
+
+
+def _said(error: yaml.MarkedYAMLError) -> str:
+    """Say a syntax error, and what to write where that is known."""
+    problem = str(error.problem)
+    if "alias" in str(error.context) or "anchor" in str(error.context):
+        return "a value that begins with * or & must be in quotes: '*'"
+    if "\\t" in problem:
+        return "a tab; indent with spaces"
+    if "mapping values are not allowed" in problem:
+        return "a colon inside a value; put the whole value in quotes"
+    return problem
 
 
 def action_type_of(workflow_name: str) -> str:

@@ -9,35 +9,100 @@ A score is a relevance; it is never a confidence.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from catalog import explain, match
 from catalog.embed import Embedder
-from catalog.index import Index, Mask
-from catalog.lexical import Floats, bag
+from catalog.hits import Hit
+from catalog.index import Index, Mask, Positions
+from catalog.lexical import Floats, bag, best, merged
 from catalog.text import terms
 from kubernaut_ray.contracts.catalog import (
     ANY,
-    ScoreBreakdown,
     SearchExclusion,
     SearchFilters,
     SearchHit,
     SearchRequest,
     SearchResponse,
     Workflow,
+    WorkflowExplanation,
 )
+from kubernaut_ray.errors import KubernautError
 
 SEMANTIC, LEXICAL, LABELS, DETECTED, CUSTOM = 0.40, 0.40, 0.10, 0.05, 0.05
 PENALTY = 0.10
 POOL = 100
 """How many of the nearest by meaning, and how many by words, are scored in full."""
+FEW = 256
+"""When one record in so many is left, or fewer, words are looked up in the records and not in the postings."""
 DIGITS = 6
 """Scores are rounded here before ordering: a last bit that differs by machine must not decide."""
 EXPLAINED = 200
 """At most this many exclusions are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer that refers to the records of its index; rendered from their JSON, or read as models."""
+
+    index: Index
+    hits: tuple[Hit, ...]
+    total_matched: int
+    snapshot_version: int
+    embedder: str
+    degraded: str
+    took_ms: float
+    excluded: tuple[SearchExclusion, ...]
+    explanation: WorkflowExplanation | None
+
+    def to_json(self) -> bytes:
+        """Render a ``SearchResponse``, unset fields left out."""
+        records = self.index.records
+        told = {"explanation": self.explanation.to_json()} if self.explanation is not None else {}
+        return orjson.dumps(
+            {
+                "hits": [
+                    {
+                        "rank": rank,
+                        "score": hit.score,
+                        "score_breakdown": hit.named_parts,
+                        "workflow": orjson.Fragment(records.json(hit.position)),
+                    }
+                    for rank, hit in enumerate(self.hits, start=1)
+                ],
+                **self._rest(),
+                "excluded": [exclusion.to_json() for exclusion in self.excluded],
+                **told,
+            }
+        )
+
+    def response(self) -> SearchResponse:
+        hits = tuple(
+            SearchHit(
+                rank=rank,
+                score=hit.score,
+                score_breakdown=hit.breakdown,
+                workflow=self.index.records[hit.position],
+            )
+            for rank, hit in enumerate(self.hits, start=1)
+        )
+        return SearchResponse(hits=hits, excluded=self.excluded, explanation=self.explanation, **self._rest())
+
+    def _rest(self) -> dict[str, Any]:
+        return {
+            "total_matched": self.total_matched,
+            "snapshot_version": self.snapshot_version,
+            "embedder": self.embedder,
+            "degraded": self.degraded,
+            "took_ms": self.took_ms,
+        }
 
 
 def document_text(workflow: Workflow) -> str:
@@ -58,74 +123,106 @@ def _signals(workflow: Workflow) -> str:
     return " ".join(value for value in ((wanted,) if isinstance(wanted, str) else wanted) if value != ANY)
 
 
-def search(index: Index, embedder: Embedder, request: SearchRequest, *, version: int) -> SearchResponse:
+def search(index: Index, embedder: Embedder, request: SearchRequest, *, version: int) -> Found:
     """Answer a search on one index. CPU only, safe from several threads at a time."""
     started = time.perf_counter()
-    filters = request.filters
-    mask = index.admitted(filters, include_disabled=request.include_disabled)
-    query = embedder.embed([request.query])[0]
-    lexical = index.lexical.scores(terms(request.query))
+    mask = index.admitted(request.filters, include_disabled=request.include_disabled)
+    query, degraded = _understood(index, embedder, request.query)
+    said = terms(request.query)
+    left = int(np.count_nonzero(mask))
     pool = max(POOL, 2 * request.top_k)
-    candidates = np.union1d(index.nearest(query, mask, pool), _best(lexical, mask, pool))
-    ranked = _ordered(index, filters, query, lexical, candidates)
-    hits = [
-        SearchHit(rank=rank, score=score, score_breakdown=parts, workflow=index.records[position])
-        for rank, (score, position, parts) in enumerate(ranked, start=1)
-        if score >= request.min_score
-    ][: request.top_k]
+    near = index.nearest(query, mask, pool)
+    if left * FEW <= len(index):
+        among = np.flatnonzero(mask)
+        few = index.lexical.scores_of(said, among)
+        candidates = merged(near, among[best(few, pool)])
+        lexical = few[np.searchsorted(among, candidates)]
+    else:
+        every = index.lexical.scores(said)
+        # The nearest are as many as are wanted here: the best by words are at least as good as the worst of them.
+        floor = float(every[near].min()) if len(near) >= pool else 0.0
+        candidates = merged(near, best(every * mask, pool, floor=floor))
+        lexical = every[candidates]
+    order = partial(_ordered, index, request.filters, query, words_only=bool(degraded))
+    ranking = order(lexical, candidates)
+    hits = ranking.hits(request.top_k, request.min_score)
     explanation = None
     if request.explain_workflow:
-        explanation = explain.workflow(
-            index, request, ranked, lambda position: _ordered(index, filters, query, lexical, np.array([position]))[0]
-        )
-    return SearchResponse(
-        hits=tuple(hits),
-        total_matched=int(mask.sum()),
+
+        def score_of(position: int) -> Hit:
+            alone = np.asarray([position])
+            return order(index.lexical.scores_of(said, alone), alone).hits(1)[0]
+
+        explanation = explain.workflow(index, request, ranking.hits(len(candidates)), score_of)
+    return Found(
+        index=index,
+        hits=hits,
+        total_matched=left,
         snapshot_version=version,
         embedder=embedder.fingerprint,
+        degraded=degraded,
         took_ms=round((time.perf_counter() - started) * 1000, 3),
         excluded=tuple(_exclusions(index, request, mask, hits)) if request.explain else (),
         explanation=explanation,
     )
 
 
-def _best(scores: Floats, mask: Mask, count: int) -> npt.NDArray[np.int64]:
-    positions = np.flatnonzero(mask & (scores > 0))
-    if len(positions) > count:
-        positions = positions[np.argpartition(-scores[positions], count)[:count]]
-    return positions
+def _understood(index: Index, embedder: Embedder, query: str) -> tuple[Floats, str]:
+    """Return the query's vector; or zeros and why, when it cannot be embedded now: an incident does not wait for a model."""
+    try:
+        return embedder.embed([query])[0], ""
+    except KubernautError as error:
+        return np.zeros(index.dimension, dtype=np.float32), f"ordered by words and labels only: {error}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Scores, best first, of the records at ``positions``; row ``i`` of ``parts`` belongs to the ``i``-th."""
+
+    scores: npt.NDArray[np.float64]
+    positions: Positions
+    parts: npt.NDArray[np.float64]
+
+    def hits(self, count: int, min_score: float = 0.0) -> tuple[Hit, ...]:
+        count = min(count, int(np.count_nonzero(self.scores >= min_score)))
+        first = (self.scores[:count].tolist(), self.positions[:count].tolist(), self.parts[:count].tolist())
+        return tuple(Hit(score, position, tuple(parts)) for score, position, parts in zip(*first, strict=True))
 
 
 def _ordered(
-    index: Index, filters: SearchFilters, query: Floats, lexical: Floats, positions: npt.NDArray[np.int64]
-) -> list[tuple[float, int, ScoreBreakdown]]:
-    """Score candidates; best first. Records are sorted by id, so a position is the tiebreak."""
-    parts = (
-        SEMANTIC * index.similarity(query, positions),
-        LEXICAL * lexical[positions],
-        LABELS * index.label_strength(filters)[positions],
-        DETECTED * index.detected_strength(filters)[positions],
-        CUSTOM * index.custom_strength(filters)[positions],
-        PENALTY * index.penalties(filters)[positions],
-    )
-    scored = []
-    for position, *values in zip(positions.tolist(), *(part.tolist() for part in parts), strict=True):
-        semantic, words, labels, detected, custom, penalty = (round(value, DIGITS) for value in values)
-        score = round(min(1.0, max(0.0, semantic + words + labels + detected + custom - penalty)), DIGITS)
-        breakdown = ScoreBreakdown(
-            semantic=semantic, lexical=words, labels=labels, detected=detected, custom=custom, penalty=penalty
+    index: Index, filters: SearchFilters, query: Floats, lexical: Floats, positions: Positions, *, words_only: bool
+) -> _Ranking:
+    """Score candidates, ``lexical[i]`` being that of ``positions[i]``. Records are sorted by id, so a position is the tiebreak."""
+    parts = np.stack(
+        (
+            SEMANTIC * index.similarity(query, positions),
+            # Words have the weight of both then, so that scores and a min_score mean what they meant.
+            (SEMANTIC + LEXICAL if words_only else LEXICAL) * lexical,
+            LABELS * index.label_strength(filters, positions),
+            DETECTED * index.detected_strength(filters, positions),
+            CUSTOM * index.custom_strength(filters, positions),
+            PENALTY * index.penalties(filters, positions),
         )
-        scored.append((score, position, breakdown))
-    return sorted(scored, key=lambda item: (-item[0], item[1]))
+    )
+    # In double precision, where a part times a million is exact, this rounds as ``round`` does.
+    rounded: npt.NDArray[np.float64] = np.round(parts.astype(np.float64), DIGITS)
+    semantic, words, labels, detected, custom, penalty = rounded
+    total: npt.NDArray[np.float64] = np.round(
+        np.clip(semantic + words + labels + detected + custom - penalty, 0.0, 1.0), DIGITS
+    )
+    order = np.lexsort((positions, -total))
+    return _Ranking(total[order], positions[order], rounded[:, order].T)
 
 
-def _exclusions(index: Index, request: SearchRequest, mask: Mask, hits: list[SearchHit]) -> Iterator[SearchExclusion]:
+def _exclusions(index: Index, request: SearchRequest, mask: Mask, hits: Sequence[Hit]) -> Iterator[SearchExclusion]:
     """Say why each workflow that is not in the answer is not: its status, a label, or its place in the order."""
-    answered = {hit.workflow.workflow_id for hit in hits}
-    left = (n for n, record in enumerate(index.records) if record.workflow_id not in answered)
+    answered = {hit.position for hit in hits}
+    left = (n for n in range(len(index)) if n not in answered)
     for _, number in zip(range(EXPLAINED), left, strict=False):
         record = index.records[number]
         reason = "admitted by its labels, but scored below the workflows in the answer"
         if not mask[number]:
-            reason = match.refusal(record.labels, request.filters) or explain.status(record)
+            reason = match.refusal(record.labels, request.filters) or explain.status(
+                record, index.records.latest(record.workflow_name)
+            )
         yield SearchExclusion(workflow_id=record.workflow_id, workflow_name=record.workflow_name, reason=reason)

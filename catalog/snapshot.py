@@ -1,27 +1,29 @@
 """Snapshots: one catalog version as bytes, published by the owner, loaded whole by every search replica.
 
-The bytes are a JSON header (version, embedder, where each array lies), the arrays as they are in memory, and the records as
-JSON. Loading copies no array and embeds nothing, needs neither DuckDB nor Arrow, and refuses what another embedder made.
+``catalog.draft`` lays them out. Loading copies no array, parses no record and embeds nothing, needs neither DuckDB nor Arrow,
+and refuses what another embedder made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+from catalog.draft import ALIGNMENT, MAGIC, Draft
 from catalog.embed import Embedder, Vectors
 from catalog.index import Index
 from catalog.lexical import Lexical
-from catalog.search import document_terms, search
+from catalog.packed import LABEL_FIELDS, Column, Records
+from catalog.search import Found, search
 from kubernaut_ray.contracts.catalog import SearchRequest, SearchResponse, Workflow
-from kubernaut_ray.errors import Permanent
+from kubernaut_ray.errors import Permanent, Retryable
 
-MAGIC = b"KRSNAP01"
-ALIGNMENT = 64
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,77 +34,69 @@ class Snapshot:
     embedder: Embedder
     index: Index
 
-    def search(self, request: SearchRequest) -> SearchResponse:
+    def find(self, request: SearchRequest) -> Found:
         return search(self.index, self.embedder, request, version=self.version)
+
+    def search(self, request: SearchRequest) -> SearchResponse:
+        return self.find(request).response()
 
 
 def pack(version: int, fingerprint: str, workflows: Sequence[Workflow], vectors: Vectors) -> bytes:
-    """Render a snapshot; ``vectors[i]`` belongs to ``workflows[i]``. Schema texts stay behind: searches do not need them."""
-    order = sorted(range(len(workflows)), key=lambda i: workflows[i].workflow_id)
-    lexical = Lexical.build([document_terms(workflows[i]) for i in order])
-    arrays: dict[str, npt.NDArray[np.generic]] = {
-        "vectors": np.ascontiguousarray(vectors[order], dtype=np.float32),
-        "starts": lexical.starts,
-        "documents": lexical.documents,
-        "weights": lexical.weights,
-        "idf": lexical.idf,
-    }
-    records = b"[" + b",".join(_record(workflows[i]) for i in order) + b"]"
-    body = bytearray()
-    places = {}
-    for name, array in arrays.items():
-        body += bytes(-len(body) % ALIGNMENT)
-        places[name] = {"offset": len(body), "dtype": array.dtype.str, "shape": array.shape}
-        body += array.tobytes()
-    places["records"] = {"offset": len(body), "length": len(records)}
-    body += records
-    header = orjson.dumps(
-        {
-            "version": version,
-            "embedder": fingerprint,
-            "vocabulary": sorted(lexical.vocabulary, key=lexical.vocabulary.__getitem__),
-            "places": places,
-        }
-    )
-    start = len(MAGIC) + 8 + len(header)
-    return MAGIC + len(header).to_bytes(8, "big") + header + bytes(-start % ALIGNMENT) + bytes(body)
+    """Render a snapshot of these alone; ``vectors[i]`` belongs to ``workflows[i]``."""
+    draft = Draft()
+    draft.put(zip(workflows, vectors, strict=True))
+    return draft.render(version, fingerprint, vectors.shape[1])
 
 
-def _record(workflow: Workflow) -> bytes:
-    return workflow.model_copy(update={"content": ""}).model_dump_json().encode()
+def load(data: bytes, embedder: Embedder, *, exact: bool = False) -> Snapshot:
+    """Read a snapshot. Raises ``Permanent`` for bytes that are none, ``Retryable`` for what another embedder made.
 
-
-def load(data: bytes, embedder: Embedder) -> Snapshot:
-    """Read a snapshot. Raises ``Permanent`` for bytes that are none, or that another embedder made."""
+    With ``exact`` every search compares with all that its filter leaves, to measure others by.
+    """
     if not data.startswith(MAGIC):
         raise Permanent("these bytes are no catalog snapshot of this release", reason="NotASnapshot")
     length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "big")
     start = len(MAGIC) + 8 + length
     header = orjson.loads(data[len(MAGIC) + 8 : start])
     if header["embedder"] != embedder.fingerprint:
-        raise Permanent(
+        # Passing while a new setting reaches one process after the other.
+        raise Retryable(
             f"the snapshot was made with embedder {header['embedder']}, this replica has {embedder.fingerprint}; "
-            "give owner and replicas the same settings",
-            reason="EmbedderMismatch",
+            "if this stays so, give owner and replicas the same settings and the same model",
+            after=5.0,
         )
     base = start + -start % ALIGNMENT
     places = header["places"]
 
-    def array(name: str) -> npt.NDArray[np.generic]:
+    def array(name: str, kind: type[T]) -> npt.NDArray[T]:
         place = places[name]
         count = int(np.prod(place["shape"]))
         flat = np.frombuffer(data, dtype=place["dtype"], count=count, offset=base + place["offset"])
-        return flat.reshape(place["shape"])
+        return flat.reshape(place["shape"]).astype(kind, copy=False)
 
     where = places["records"]
-    records = orjson.loads(data[base + where["offset"] : base + where["offset"] + where["length"]])
+    first = base + where["offset"]
+    records = Records(memoryview(data)[first : first + where["length"]], array("ends", np.int64))
     lexical = Lexical(
         vocabulary={term: number for number, term in enumerate(header["vocabulary"])},
-        starts=array("starts").astype(np.int32, copy=False),
-        documents=array("documents").astype(np.int32, copy=False),
-        weights=array("weights").astype(np.float32, copy=False),
-        idf=array("idf").astype(np.float32, copy=False),
+        starts=array("starts", np.int32),
+        documents=array("documents", np.int32),
+        weights=array("weights", np.float32),
+        idf=array("idf", np.float32),
+        rows=array("rows", np.float32),
+        row_of=array("row_of", np.int32),
+        bag_starts=array("bag_starts", np.int64),
+        bag_terms=array("bag_terms", np.int32),
+        bag_weights=array("bag_weights", np.float32),
         size=len(records),
     )
-    vectors = array("vectors").astype(np.float32, copy=False)
-    return Snapshot(header["version"], embedder, Index([Workflow.model_validate(r) for r in records], vectors, lexical))
+    columns = {name: Column(header["labels"][name], array(f"label/{name}", np.uint32)) for name in LABEL_FIELDS}
+    index = Index(
+        records,
+        array("vectors", np.float32),
+        lexical,
+        columns=columns,
+        offered=array("offered", np.bool_),
+        cells=array("cells", np.uint16)[: 0 if exact else None],
+    )
+    return Snapshot(header["version"], embedder, index)

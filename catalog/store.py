@@ -205,6 +205,31 @@ class Store:
         return Retryable("the catalog's database failed; the log of the catalog owner has the cause", after=1.0)
 
 
+def open_read_only(file: Path) -> Connection:
+    """Open the file of a system that does not run, to look at it. Nothing in it changes, so it is not migrated either.
+
+    Raises ``Permanent``: it is in use, it cannot be read, or another release wrote it.
+    """
+    connection = _connect(file, read_only=True)
+    try:
+        current = _schema(connection)
+    except duckdb.Error as error:
+        connection.close()
+        raise Permanent(f"{file} is no catalog: {error}", reason="StoreUnreadable") from None
+    if current != len(MIGRATIONS):
+        connection.close()
+        raise Permanent(
+            f"{file} has schema {current}, this release reads {len(MIGRATIONS)}: "
+            + (
+                "start the system on it once, which brings it up to date"
+                if current < len(MIGRATIONS)
+                else "use a newer release"
+            ),
+            reason="StoreOfAnotherRelease",
+        )
+    return connection
+
+
 def quoted(path: Path) -> str:
     """Return a path as an SQL literal."""
     return "'" + str(path).replace("'", "''") + "'"
@@ -215,20 +240,12 @@ def name_of(file: Path) -> str:
     return '"' + file.stem.replace('"', '""') + '"'
 
 
-def look_into(file: Path, operation: Callable[[Connection], T]) -> T:
-    """Run a query on a database that nobody has open, and change nothing. Raises ``Permanent`` when it cannot be opened."""
-    with _connected(file, read_only=True) as connection:
-        return operation(connection)
-
-
 def in_use(file: Path) -> bool:
-    """Whether another process has a database open."""
+    """Whether somebody has a database open."""
     try:
-        look_into(file, lambda _: None)
+        open_read_only(file).close()
     except Permanent as error:
         return error.reason == "StoreInUse"
-    except duckdb.Error:
-        return False  # It is damaged, which is another matter.
     return False
 
 
@@ -238,7 +255,7 @@ def _joinable(write: _Write | None) -> bool:
 
 
 def _open(file: Path, memory_limit: str = MEMORY_LIMIT) -> Connection:
-    connection = _connected(file, memory_limit=memory_limit)
+    connection = _connect(file, read_only=False, memory_limit=memory_limit)
     try:
         _migrate(connection, file)
     except BaseException:
@@ -247,12 +264,17 @@ def _open(file: Path, memory_limit: str = MEMORY_LIMIT) -> Connection:
     return connection
 
 
-def _connected(file: Path, *, memory_limit: str = MEMORY_LIMIT, read_only: bool = False) -> Connection:
-    config = {"memory_limit": memory_limit, "threads": "2", "checkpoint_threshold": f"{CHECKPOINT_BYTES >> 20}MiB"}
+def _connect(file: Path, *, read_only: bool, memory_limit: str = MEMORY_LIMIT) -> Connection:
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": memory_limit,
+        "threads": "2",
+        "checkpoint_threshold": f"{CHECKPOINT_BYTES >> 20}MiB",
+    }
     try:
         return duckdb.connect(str(file), read_only=read_only, config=config)
-    except duckdb.IOException as error:
-        if "lock" in str(error).lower():
+    except (duckdb.IOException, duckdb.ConnectionException) as error:
+        # The second kind is what one process is told that opens a file twice.
+        if isinstance(error, duckdb.ConnectionException) or "lock" in str(error).lower():
             raise Permanent(
                 f"{file} is open in another process; only one catalog owner may open it. Ask Data Storage over HTTP, "
                 "or stop the system that runs on this data directory",
@@ -261,12 +283,16 @@ def _connected(file: Path, *, memory_limit: str = MEMORY_LIMIT, read_only: bool 
         raise Permanent(f"{file} cannot be opened: {error}", reason="StoreUnreadable") from None
 
 
+def _schema(connection: Connection) -> int:
+    row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
+    return int(row[0]) if row else 0
+
+
 def _migrate(connection: Connection, file: Path) -> None:
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR, applied_us BIGINT)"
     )
-    row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
-    current = int(row[0]) if row else 0
+    current = _schema(connection)
     if current > len(MIGRATIONS):
         raise Permanent(
             f"{file} was written by a newer release (schema {current}, this one knows {len(MIGRATIONS)}); "

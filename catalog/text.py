@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import chain
 
 _COMMON = """
 a about after again all also an and any are as at be because been before being between both but by can cannot
@@ -35,7 +36,6 @@ _WHOLE = frozenset({"replicaset", "replicasets"})
 """Identifiers whose parts mislead: a ReplicaSet in a root cause speaks of releases, not of how many replicas there are."""
 
 
-@lru_cache(maxsize=16_384)
 def stem(word: str) -> str:
     """Cut the longest known ending that leaves at least three letters, and a doubled last consonant."""
     for ending, replacement in _ENDINGS:
@@ -47,12 +47,14 @@ def stem(word: str) -> str:
 
 def terms(text: str) -> list[str]:
     """Return the stems of a text in their order, identifiers both whole and in parts."""
-    found: list[str] = []
-    for word in _WORD.findall(text):
-        if _GENERATED.fullmatch(word):
-            continue
-        parts = _PARTS.findall(word)
-        candidates = [word, *parts] if len(parts) > 1 and word.lower() not in _WHOLE else [word]
-        lowered = (candidate.lower() for candidate in candidates)
-        found += [stem(low) for low in lowered if len(low) > 1 and low not in STOP_WORDS]
-    return found
+    return list(chain.from_iterable(map(_stems, _WORD.findall(text))))
+
+
+@lru_cache(maxsize=32_768)
+def _stems(word: str) -> tuple[str, ...]:
+    if _GENERATED.fullmatch(word):
+        return ()
+    parts = _PARTS.findall(word)
+    candidates = [word, *parts] if len(parts) > 1 and word.lower() not in _WHOLE else [word]
+    lowered = (candidate.lower() for candidate in candidates)
+    return tuple(stem(low) for low in lowered if len(low) > 1 and low not in STOP_WORDS)

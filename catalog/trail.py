@@ -277,7 +277,8 @@ def id_bytes(ids: Sequence[str]) -> Ids:
 def id_keys(raw: Ids) -> npt.NDArray[np.int64]:
     """Return the keys of event ids: both halves of the number, mixed."""
     halves = np.ascontiguousarray(raw).view(">u8").astype(np.uint64)
-    return (halves[:, 0] * _MIX[0] ^ halves[:, 1] * _MIX[1]).view(np.int64)
+    keys: npt.NDArray[np.int64] = (halves[:, 0] * _MIX[0] ^ halves[:, 1] * _MIX[1]).view(np.int64)
+    return keys
 
 
 _DIGITS = np.asarray([n for n, sign in enumerate("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx") if sign == "x"])

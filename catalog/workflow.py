@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
+from catalog import wording
 from catalog.parameters import validate_parameters, value_errors
 from catalog.schema_document import (
     ANY,
+    INVALID,
     CamelDescription,
     Description,
     EnvelopeDocument,
@@ -37,15 +38,13 @@ from kubernaut_ray.contracts.catalog import (
 from kubernaut_ray.crds.enums import ParameterType
 from kubernaut_ray.errors import InvalidInput
 
-__all__ = ["FILE", "parse_schema", "validate_parameters"]
+__all__ = ["FILE", "INVALID", "parse_schema", "validate_parameters"]
 
 FILE = "workflow-schema.yaml"
 RESERVED = "TARGET_RESOURCE"
 """Passed to every pipeline by the execution itself."""
 _FLAT_TOP = "apiVersion: kubernaut.io/v1alpha1 with kind: WorkflowSchema"
 _ENVELOPE_TOP = "apiVersion: kubernaut.ai/v1alpha1 with kind: RemediationWorkflow"
-_UNION_BRANCH = re.compile(r"^(bool|str|constrained-str)$|[\[(]")
-"""Parts of pydantic's error locations that name a branch of a union, not a field."""
 _Problem = tuple[str, str]
 
 
@@ -67,6 +66,7 @@ def parse_schema(text: str, *, container_image: str = "", container_digest: str 
             raise InvalidInput(
                 f"{FILE}: {what}; write {_FLAT_TOP}, or {_ENVELOPE_TOP}",
                 problems=(("kind", f"must be WorkflowSchema or RemediationWorkflow, got {other!r}"),),
+                reason=INVALID,
             )
     prefix = "" if model is FlatDocument else "spec."
     problems = list(_cross_problems(body if isinstance(body, dict) else {}, prefix))
@@ -74,14 +74,14 @@ def parse_schema(text: str, *, container_image: str = "", container_digest: str 
     try:
         document = model.model_validate(raw)
     except ValidationError as error:
-        problems = [_problem(e) for e in error.errors(include_url=False)] + problems
+        problems = [wording.problem(e) for e in error.errors(include_url=False)] + problems
     workflow = None
     if document is not None:
         workflow = _flat(document) if isinstance(document, FlatDocument) else _envelope(document)
         problems += _semantic_problems(workflow, prefix)
     if problems or workflow is None:
         listed = "; ".join(f"{path}: {what}" for path, what in problems)
-        raise InvalidInput(f"{FILE} has {len(problems)} problem(s): {listed}", problems=tuple(problems))
+        raise InvalidInput(f"{FILE} has {len(problems)} problem(s): {listed}", problems=tuple(problems), reason=INVALID)
     return workflow.model_copy(
         update={
             "container_image": container_image or workflow.container_image,
@@ -90,31 +90,6 @@ def parse_schema(text: str, *, container_image: str = "", container_digest: str 
             "content_hash": hashlib.sha256(text.encode()).hexdigest(),
         }
     )
-
-
-def _problem(error: ErrorDetails) -> _Problem:
-    """Say one pydantic error as path and plain sentence."""
-    path = ""
-    for part in error["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not _UNION_BRANCH.search(part):
-            path += f".{part}" if path else part
-    got = error["input"]
-    shown = f", got {got!r}" if isinstance(got, str | int | float | bool) and len(str(got)) <= 80 else ""
-    match error["type"]:
-        case "missing":
-            return path, "required, and missing"
-        case "extra_forbidden":
-            return path, "no such field here; check its spelling and its place"
-        case "string_type":
-            return path, f"must be text{shown}; put it in quotes"
-        case "string_pattern_mismatch":
-            return path, f"must match {error['ctx']['pattern']}{shown}"
-        case "enum" | "literal_error":
-            return path, f"must be {error['ctx']['expected']}{shown}"
-        case _:
-            return path, f"{error['msg'][:1].lower()}{error['msg'][1:]}{shown}"
 
 
 def _cross_problems(body: Mapping[str, Any], prefix: str) -> Iterator[_Problem]:

@@ -3,7 +3,7 @@
 ::
 
     KubernautError
-    ├── Retryable            try again, not before ``after`` seconds when given
+    ├── Retryable            try again, not before ``after`` seconds when given; ``reason`` names a cause that has a name
     └── Permanent            trying again changes nothing; ``reason`` is CamelCase, fit for a condition
         ├── InvalidInput     what came from outside is wrong: what, where, and what would be right
         └── IllegalTransition  a phase change that no transition table allows
@@ -22,9 +22,9 @@ class KubernautError(Exception):
 class Retryable(KubernautError):
     """A passing fault. ``after`` is in seconds; ``None`` leaves the delay to the caller's backoff."""
 
-    def __init__(self, message: str, *, after: float | None = None) -> None:
+    def __init__(self, message: str, *, after: float | None = None, reason: str = "") -> None:
         super().__init__(message)
-        self.after = after
+        self.after, self.reason = after, reason
 
 
 class Permanent(KubernautError):

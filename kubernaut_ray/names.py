@@ -42,6 +42,7 @@ ANNOTATION_REVIEWED = f"{GROUP}/reviewed"
 ANNOTATION_AUTHENTICATED_USER = f"{GROUP}/authenticated-user"
 """On an object made through our HTTP API: who asked for it last, as the token says, whatever the object itself claims."""
 ANNOTATION_UPDATED_AT = f"{GROUP}/updated-at"
+FINALIZER_REMEDIATION_WORKFLOW = "remediationworkflow.kubernaut.ai/catalog-cleanup"
 FINALIZER_WORKFLOW_EXECUTION = "workflowexecution.kubernaut.ai/workflowexecution-cleanup"
 
 RAY_NAMESPACE = "kubernaut"

@@ -7,10 +7,10 @@ Durations are seconds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from kubernaut_ray import names
@@ -184,11 +184,34 @@ class LlmSettings(Group):
     sessions_concurrent: int = 8
 
 
+class RegistryAccess(Group):
+    """How to speak with one OCI registry. The default is HTTPS, verified against the system's authorities."""
+
+    plain_http: bool = False
+    skip_tls_verify: bool = False
+    """Take any certificate. Digests are still verified; a login is then told to whoever answers."""
+    ca_file: Path | None = None
+    """Authorities (PEM) to trust in the place of the system's."""
+    client_certificate: Path | None = None
+    """PEM, for registries that want one; may hold the key too."""
+    client_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.client_key and not self.client_certificate:
+            raise ValueError("client_key needs client_certificate")
+        if self.plain_http and (self.skip_tls_verify or self.ca_file or self.client_certificate):
+            raise ValueError("plain_http speaks no TLS: leave out skip_tls_verify, ca_file and client_certificate")
+        if self.skip_tls_verify and self.ca_file:
+            raise ValueError("skip_tls_verify would ignore ca_file: leave one of them out")
+        return self
+
+
 class CatalogSettings(Group):
-    registry_insecure: bool = False
-    """Talk plain HTTP to the OCI registry."""
+    registry_access: dict[str, RegistryAccess] = {}
+    """By ``HOST[:PORT]`` as references write it, for example ``{registry.lan:5000: {ca_file: /etc/registry-ca.pem}}``."""
     registry_config: Path | None = None
-    """A docker ``config.json`` with registry credentials."""
+    """A docker ``config.json`` with registry logins; docker's own (``$DOCKER_CONFIG``, ``~/.docker``) where none is set."""
     audit_flush_interval: Seconds = 0.25
     audit_checkpoint_events: Annotated[int, Field(ge=1, le=65_536)] = 4096
     """After so many events of the audit trail a checkpoint seals them."""
@@ -203,11 +226,19 @@ class CatalogSettings(Group):
     database_memory: Annotated[str, Field(pattern="^[1-9][0-9]*(MB|GB)$")] = "512MB"
     """What DuckDB may use; larger answers go to disk while they are made."""
     search_replicas: Annotated[int, Field(ge=1)] = 1
-    embedder: Literal["lexicon", "endpoint"] = "lexicon"
-    """``lexicon`` works offline; ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
+    registration_interval: Annotated[float, Field(gt=0)] = 300
+    """How often a RemediationWorkflow is compared with the catalog again."""
+    registration_retry_base: Seconds = 2
+    registration_retry_max: Seconds = 120
+    embedder: Literal["lexicon", "model", "endpoint"] = "lexicon"
+    """``lexicon`` works offline and needs nothing; ``model`` runs a sentence-embedding model here (extra ``embeddings``);
+    ``endpoint`` asks an OpenAI-compatible embeddings endpoint. A change rebuilds the index."""
     embedder_base_url: str = ""
     """Ends in ``/v1``."""
     embedder_model: str = ""
+    """For ``model`` a directory, or a name on the Hugging Face hub; for ``endpoint`` the model's name there."""
+    embedder_dimension: Annotated[int, Field(ge=1)] | None = None
+    """Of the endpoint's vectors; asked for once where it is not set."""
     embedder_api_key: SecretStr | None = None
     """From the environment (``KUBERNAUT_CATALOG__EMBEDDER_API_KEY``); never written anywhere."""
 

@@ -40,7 +40,7 @@ _SLUGS = {
 class Problem(HTTPException):
     """An HTTP error answer. ``slug`` and ``title`` default to those of the status; ``headers`` for example Retry-After.
 
-    ``field_errors`` are (path in the input, what is wrong) pairs.
+    ``field_errors`` are (path in the input, what is wrong) pairs; ``reason`` is CamelCase, for callers that act on the cause.
     """
 
     def __init__(
@@ -52,12 +52,14 @@ class Problem(HTTPException):
         *,
         headers: Mapping[str, str] | None = None,
         field_errors: Sequence[tuple[str, str]] = (),
+        reason: str = "",
     ) -> None:
         super().__init__(status_code=status, detail=detail, headers=dict(headers or {}))
         self.status = status
         self.slug = slug or _SLUGS.get(status, "unknown")
         self.title = title or _phrase(status)
         self.field_errors = tuple(field_errors)
+        self.reason = reason
 
     def response(self, *, instance: str = "", request_id: str = "") -> Response:
         body: dict[str, object] = {
@@ -70,14 +72,16 @@ class Problem(HTTPException):
             body["instance"] = instance
         if request_id:
             body["request_id"] = request_id
+        if self.reason:
+            body["reason"] = self.reason
         if self.field_errors:
             body["field_errors"] = [{"field": field, "message": message} for field, message in self.field_errors]
         return Response(orjson.dumps(body), self.status, media_type=MEDIA_TYPE, headers=dict(self.headers or {}))
 
 
-def unavailable(detail: str, *, after: float | None = None) -> Problem:
+def unavailable(detail: str, *, after: float | None = None, reason: str = "") -> Problem:
     """503 with Retry-After: what a client such as Alertmanager retries."""
-    return Problem(503, detail=detail, headers={"Retry-After": str(max(1, round(after or 1)))})
+    return Problem(503, detail=detail, headers={"Retry-After": str(max(1, round(after or 1)))}, reason=reason)
 
 
 def unauthenticated(token: str, *, basic: bool = False) -> Problem:
@@ -110,13 +114,13 @@ def of(error: BaseException) -> Problem | None:
             errors = [(".".join(str(part) for part in e["loc"]), str(e["msg"])) for e in error.errors()]
             return Problem(400, detail="the request is not valid; see field_errors", field_errors=errors)
         case InvalidInput():
-            return Problem(400, detail=str(error), field_errors=error.problems)
+            return Problem(400, detail=str(error), field_errors=error.problems, reason=error.reason)
         case NotFound():
             return Problem(404, detail=str(error))
         case AlreadyExists() | Conflict():
             return Problem(409, detail=str(error))
         case Retryable():
-            return unavailable(str(error), after=error.after)
+            return unavailable(str(error), after=error.after, reason=error.reason)
         case _:
             return None
 

@@ -47,6 +47,11 @@ from kubernaut_ray.crds.remediation_request import (
     RemediationRequestSpec,
     RemediationRequestStatus,
 )
+from kubernaut_ray.crds.remediation_workflow import (
+    RemediationWorkflow,
+    RemediationWorkflowSpec,
+    RemediationWorkflowStatus,
+)
 from kubernaut_ray.crds.shared import (
     DetectedLabels,
     KubernetesContext,
@@ -411,3 +416,43 @@ def silence(
         spec=SilenceSpec(**{**defaults, **spec}),
         status=SilenceStatus(silenced_count=silenced_count, summary=summary),
     )
+
+
+def remediation_workflow(
+    name: str = "restart", bundle: str = "bundles.kubernaut.local/workflows/increase-memory-limits:1.0.0", **spec: Any
+) -> RemediationWorkflow:
+    """A declared workflow that says nothing but where its bundle is."""
+    execution = {"bundle": bundle} | spec.pop("execution", {})
+    return RemediationWorkflow(
+        metadata=meta(name), spec=RemediationWorkflowSpec.model_validate({"execution": execution, **spec})
+    )
+
+
+def declared_workflow() -> RemediationWorkflow:
+    """A declared workflow that repeats everything that its schema says, and a status that has everything too."""
+    digest = f"sha256:{'d' * 64}"
+    parameter = {
+        "name": "COUNT", "type": "integer", "required": False, "description": "How many", "enum": [1, "2"], "pattern": "",
+        "minimum": 1, "maximum": 2, "minLength": 0, "maxLength": 9, "default": 1, "dependsOn": ["TARGET"],
+    }  # fmt: skip
+    spec = {
+        "version": "1.2.3-rc.1+b", "title": "Increase memory", "actionType": "IncreaseMemoryLimits", "owner": "ops",
+        "description": {"what": "w", "whenToUse": "u", "whenNotToUse": "n", "preconditions": "p"},
+        "maintainers": [{"name": "Ops", "email": "ops@example.com"}],
+        "labels": {"signalType": "OOMKilled", "severity": ["high", "critical"], "component": "*", "environment": ["*"], "priority": "P0"},
+        "detectedLabels": {"hpaEnabled": True, "gitOpsTool": "argocd"},
+        "customLabels": {"team": "payments", "tier": ["a", "b"]},
+        "execution": {"bundleDigest": digest, "engine": "tekton", "engineConfig": {"a": {"b": [1]}}, "serviceAccountName": "runner"},
+        "dependencies": {"secrets": [{"name": "s"}], "configMaps": [{"name": "c"}]},
+        "parameters": [parameter],
+        "rollbackParameters": [parameter | {"default": ["a", "b"]}],
+    }  # fmt: skip
+    status = {
+        "phase": "Rejected", "observedGeneration": 3, "workflowId": names.workflow_id("w", "1.0.0"), "workflowName": "w",
+        "version": "1.0.0", "actionType": "Do", "containerImage": "r.example/w:1", "containerDigest": digest,
+        "contentHash": "0" * 64, "message": "m", "problems": [{"path": "spec.version", "message": "m"}],
+        "registeredAt": NOW, "lastCheckedAt": NOW, "nextCheckAt": NOW, "failures": 2, "suspended": False,
+        "conditions": [{"type": "Ready", "status": "False", "reason": "SpecDiffers", "lastTransitionTime": NOW}],
+    }  # fmt: skip
+    made = remediation_workflow("declared", **spec)
+    return made.replace(status=RemediationWorkflowStatus.model_validate(status))

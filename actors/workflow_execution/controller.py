@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from actors.workflow_execution import phases
-from actors.workflow_execution.decide import decide
+from actors.workflow_execution.decide import COUNT, decide
 from actors.workflow_execution.observe import Observed, Reader
 from actors.workflow_execution.pipelinerun import Ownership
 from kubernaut_ray import names
+from kubernaut_ray.clients.data_storage import DataStorage
+from kubernaut_ray.contracts.statistics import ExecutionRecord
 from kubernaut_ray.control.controller import Deps
-from kubernaut_ray.control.decision import Decision, Key, Performer, PhaseTable, Watch
+from kubernaut_ray.control.decision import Call, Decision, Key, Performer, PhaseTable, Watch
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution, WorkflowExecutionStatus
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
 from kubernaut_ray.kube.resources import Resource
+
+
+class Statistics(Protocol):
+    """Data Storage, as far as this controller uses it."""
+
+    async def record(self, execution: ExecutionRecord) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class WorkflowExecutionController:
@@ -26,10 +37,10 @@ class WorkflowExecutionController:
     resource: Resource = resources.WORKFLOW_EXECUTION
     model: type[CustomResource] = WorkflowExecution
     phases: PhaseTable = phases.TABLE
-    performers: Mapping[str, Performer] = {}
 
-    def __init__(self, deps: Deps) -> None:
-        self._settings = deps.settings
+    def __init__(self, deps: Deps, statistics: Statistics) -> None:
+        self._settings, self._statistics = deps.settings, statistics
+        self.performers: Mapping[str, Performer] = {COUNT: self._count}
         self._reader = Reader(deps.client, deps.settings)
         namespace = deps.settings.namespace
 
@@ -62,8 +73,12 @@ class WorkflowExecutionController:
         """Nothing to open."""
 
     async def stop(self) -> None:
-        """Nothing to close."""
+        await self._statistics.close()
+
+    async def _count(self, call: Call, /) -> None:
+        """Tell how an execution ended. Telling twice counts once."""
+        await self._statistics.record(call.payload["record"])
 
 
 def build(deps: Deps) -> WorkflowExecutionController:
-    return WorkflowExecutionController(deps)
+    return WorkflowExecutionController(deps, DataStorage(deps.endpoints.data_storage, deps.token))

@@ -14,9 +14,10 @@ from actors.workflow_execution.locks import Hold
 from actors.workflow_execution.observe import Observed
 from kubernaut_ray import names
 from kubernaut_ray.clock import format_duration, parse_duration, rfc3339
-from kubernaut_ray.conditions import with_condition
+from kubernaut_ray.conditions import find, with_condition
 from kubernaut_ray.contracts.audit import AuditEvent
-from kubernaut_ray.control.decision import Audit, Create, Decision, Delete, Effect, Key, Patch
+from kubernaut_ray.contracts.statistics import ExecutionRecord
+from kubernaut_ray.control.decision import Audit, Call, Create, Decision, Delete, Effect, Key, Patch
 from kubernaut_ray.crds.base import LocalReference
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
@@ -29,12 +30,15 @@ from kubernaut_ray.settings import Settings
 
 Result = Decision[WorkflowExecutionStatus]
 
-CREATED, RUNNING, COMPLETE, AUDITED = (
+CREATED, RUNNING, COMPLETE, AUDITED, COUNTED = (
     "TektonPipelineCreated",
     "TektonPipelineRunning",
     "TektonPipelineComplete",
     "AuditRecorded",
+    "StatisticsRecorded",
 )
+COUNT = "workflowexecution.count"
+"""The performer that tells the catalog how an execution ended."""
 _OVERRUN = timedelta(seconds=60)
 """How long after its timeout a PipelineRun that nobody ends is given up."""
 _STARTED, _COMPLETED, _FAILED, _CANCELLED = (
@@ -243,17 +247,45 @@ def _fail(
 
 
 def _over(seen: Observed, now: datetime, settings: Settings) -> Result:
-    """Keep the PipelineRun for the cooldown, then release the target by deleting it."""
+    """Keep the PipelineRun for the cooldown, then release the target by deleting it.
+
+    The catalog is told of the end beside that, and never before a release that is due: it may be away.
+    """
     execution = seen.execution
-    if execution.status.lock_released:
-        return Decision("Over")
-    if seen.run is None or not seen.mine:
-        return Decision("LockReleased", execution.status.replace(lock_released=True))
     ended = execution.status.completion_time or now
     until = ended + timedelta(seconds=settings.execution.cooldown)
-    if now < until:
-        return Decision("CoolingDown", wake_at=until)
-    return Decision("LockReleased", execution.status.replace(lock_released=True), (_delete(seen.run),))
+    if not execution.status.lock_released:
+        released = execution.status.replace(lock_released=True)
+        if seen.run is None or not seen.mine:
+            return Decision("LockReleased", released)
+        if now >= until:
+            return Decision("LockReleased", released, (_delete(seen.run),))
+    if (count := _count(execution)) is not None:
+        conditions = with_condition(execution.status.conditions, COUNTED, status=True, reason="Recorded", now=now)
+        return Decision("Counted", execution.status.replace(conditions=conditions), (count,), wake_at=now)
+    return Decision("Over") if execution.status.lock_released else Decision("CoolingDown", wake_at=until)
+
+
+def _count(execution: WorkflowExecution) -> Call | None:
+    """Return how the execution ended, for the workflow's statistics, unless that was told.
+
+    An end before anything ran (target busy, no such pipeline, no leave to create it) says nothing about the workflow.
+    """
+    status = execution.status
+    failure = status.failure_details
+    if find(status.conditions, COUNTED) is not None or (failure is not None and not failure.was_execution_failure):
+        return None
+    began, ended = status.start_time, status.completion_time
+    record = ExecutionRecord(
+        execution_id=execution.uid,
+        workflow_id=execution.spec.workflow_ref.workflow_id,
+        success=status.phase is Phase.COMPLETED,
+        target=execution.spec.target_resource,
+        remediation_id=execution.spec.remediation_request_ref.name,
+        finished_at=ended,
+        duration_seconds=max(0.0, (ended - began).total_seconds()) if began and ended else None,
+    )
+    return Call(COUNT, execution.uid, {"record": record})
 
 
 def _deleted(seen: Observed, now: datetime) -> Result:

@@ -73,6 +73,10 @@ class History(ABC):
             yield Finding(Kind.REMOVED, f"{which} missing", first)
         self.account.chains = len(self._chains)
 
+    def length(self, correlation_id: str) -> int:
+        """Return how long a correlation's chain is, as far as it came."""
+        return self._chains.link(correlation_id).position
+
     @abstractmethod
     def _place(self, seen: Seen) -> Iterator[Finding]:
         """Settle a record when it is its turn."""

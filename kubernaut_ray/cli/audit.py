@@ -176,8 +176,8 @@ def verify(
 ) -> None:
     """Find out whether an event was edited, removed or reordered, and which.
 
-    Verifies the running system's trail, or one correlation of it, or an exported bundle. Where nothing runs in the data
-    directory its database is read. The computing is done here, whatever was asked. Exit code 0: sound, 1: tampered with.
+    Verifies the running system's trail, or what of it concerns one correlation, or an exported bundle. Where nothing runs in
+    the data directory its database is read. The computing is done here, whatever was asked. Exit code 0: sound, 1: tampered with.
 
     Examples:
 
@@ -195,8 +195,13 @@ def verify(
         if bundle is not None:
             outcome = await _verified(*trail.opened(bundle), pinned)
         else:
-            async with trail.history(data_dir, Wanted(correlation)) as (header, items):
-                outcome = await _verified(header, items, pinned)
+            # The whole trail, also for one correlation: that the end of a chain is missing shows nowhere else.
+            async with trail.history(data_dir, Wanted()) as (header, items):
+                outcome = await _verified(header, items, pinned, correlation)
+            if correlation and outcome.sound and not outcome.length:
+                raise CommandError(
+                    f"the trail holds no event of {correlation}; audit list shows what it holds", Exit.NOT_FOUND
+                )
         if output is not None:
             _dump(view.report(outcome), output)
         else:
@@ -318,10 +323,12 @@ async def _write(file: Path, header: Header, items: AsyncIterator[Item]) -> Acco
     return written
 
 
-async def _verified(header: Header, items: AsyncIterator[Item], pinned: dict[str, bytes]) -> trail.Outcome:
+async def _verified(
+    header: Header, items: AsyncIterator[Item], pinned: dict[str, bytes], about: str = ""
+) -> trail.Outcome:
     account = Account()
     with _progress("verifying", account):
-        return await trail.verify(header, items, pinned, account)
+        return await trail.verify(header, items, pinned, account, about)
 
 
 @contextmanager

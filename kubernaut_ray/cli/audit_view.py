@@ -102,6 +102,10 @@ def outcome(found: Outcome) -> RenderableType:
                 style="yellow",
             )
         )
+    if found.elsewhere:
+        lines.append(
+            Text(f"{found.elsewhere} finding(s) are about other correlations: leave out --correlation.", style="yellow")
+        )
     if found.sound:
         return Group(*lines, Text("Sound: nothing was edited, removed or reordered.", style="bold green"))
     table = _table("Finding", "Sequence", "Pos", "Correlation", "Event", "What")
@@ -124,11 +128,12 @@ def report(found: Outcome) -> dict[str, Any]:
     return {
         "sound": found.sound,
         "scope": found.header.scope,
-        "correlation_id": found.header.correlation_id,
+        "correlation_id": found.header.correlation_id or found.about,
         "checked": found.account.to_json(),
         "pinned": found.pinned,
         "findings": [one.to_json() for one in found.findings],
         "more_findings": found.more,
+        "findings_elsewhere": found.elsewhere,
     }
 
 
@@ -189,6 +194,8 @@ def _checked(found: Outcome) -> str:
     if found.header.scope == "correlation":
         what = f"correlation {found.header.correlation_id}"
     gone = f", {account.retired:,} more were deleted lawfully" if account.retired else ""
+    if found.about:
+        what = f"the chain of {found.about} ({found.length:,} records) in {what}"
     return f"Checked {what}: {account.records:,} records in {account.chains:,} chains, up to sequence {account.last_sequence}{gone}."
 
 

@@ -191,8 +191,9 @@ async def _verified(catalog: Path) -> trail.Outcome:
     from catalog.ledger.finding import Account
     from catalog.store import Store
 
-    with Store(catalog / DATABASE) as store:
-        header, items = await export(AtRest(store, catalog), Wanted())
+    Store(catalog / DATABASE).close()  # It may be of an older release.
+    async with AtRest(catalog) as source:
+        header, items = await export(source, Wanted())
         return await trail.verify(header, items, {}, Account())
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from catalog.ledger.bundle import Header, Lines, read
-from catalog.ledger.export import Wanted
+from catalog.ledger.export import Wanted, export
 from catalog.ledger.finding import Account, Finding
 from catalog.ledger.record import Item
 from catalog.ledger.signing import keyring, read_public_keys
@@ -18,7 +18,7 @@ from kubernaut_ray import clock
 from kubernaut_ray.cli import connection
 from kubernaut_ray.cli.connection import CommandError, Exit
 from kubernaut_ray.clients.data_storage import DataStorage, NotFound
-from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.errors import InvalidInput, Permanent, Retryable
 
 KEPT = 1000
 """How many findings are kept to be shown; the others are counted."""
@@ -35,6 +35,12 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     more: int = 0
     """Findings that were not kept."""
+    about: str = ""
+    """The correlation that was asked about, where the whole trail was read for it."""
+    length: int = 0
+    """Of its chain."""
+    elsewhere: int = 0
+    """Findings about other correlations."""
 
     @property
     def sound(self) -> bool:
@@ -69,8 +75,26 @@ async def exported(client: DataStorage, wanted: Wanted) -> AsyncIterator[tuple[H
 
 @asynccontextmanager
 async def history(data_dir: Path, wanted: Wanted) -> AsyncIterator[tuple[Header, AsyncIterator[Item]]]:
-    """Open the trail of the system that runs in a data directory."""
-    async with storage(data_dir) as client, exported(client, wanted) as found:
+    """Open the trail of the system that runs in a data directory, or of its database where nothing runs."""
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(storage(data_dir))
+            found = await stack.enter_async_context(exported(client, wanted))
+        except (CommandError, Retryable) as error:
+            # Loaded where it is needed: DuckDB takes a while.
+            from catalog.at_rest import AtRest, present
+
+            if not present(data_dir / "catalog") or (
+                isinstance(error, CommandError) and error.code != Exit.UNREACHABLE
+            ):
+                raise
+            try:
+                source = await stack.enter_async_context(AtRest(data_dir / "catalog"))
+            except Permanent as refused:
+                if refused.reason == "StoreInUse":
+                    raise error from None  # It runs, and this is what it said.
+                raise
+            found = await export(source, wanted)
         yield found
 
 
@@ -80,15 +104,22 @@ def opened(file: Path) -> tuple[Header, AsyncIterator[Item]]:
     return header, _later(items)
 
 
-async def verify(header: Header, items: AsyncIterator[Item], pinned: Mapping[str, bytes], progress: Account) -> Outcome:
-    """Verify a history to its end; ``progress`` is the account of how far it is."""
+async def verify(
+    header: Header, items: AsyncIterator[Item], pinned: Mapping[str, bytes], progress: Account, about: str = ""
+) -> Outcome:
+    """Verify a history to its end; ``progress`` is the account of how far it is.
+
+    Asked ``about`` one correlation of a whole trail, it keeps what was found about that one, and what may be about it.
+    """
     keys = pinned or keyring(header.public_keys)
     history = verifier(header.scope, keys, correlation_id=header.correlation_id, account=progress)
-    outcome = Outcome(header, progress, keys, bool(pinned))
+    outcome = Outcome(header, progress, keys, bool(pinned), about=about)
 
     def note(found: Iterator[Finding]) -> None:
         for finding in found:
-            if len(outcome.findings) < KEPT:
+            if about and finding.correlation_id not in {"", about}:
+                outcome.elsewhere += 1
+            elif len(outcome.findings) < KEPT:
                 outcome.findings.append(finding)
             else:
                 outcome.more += 1
@@ -96,6 +127,7 @@ async def verify(header: Header, items: AsyncIterator[Item], pinned: Mapping[str
     async for item in items:
         note(history.take(item))
     note(history.finish())
+    outcome.length = history.length(about)
     return outcome
 
 

@@ -1,9 +1,10 @@
-"""``kubernaut-ray workflow``: validate a folder, push it as an OCI bundle, register, list and search the catalog."""
+"""``kubernaut-ray workflow``: validate a folder, push it as an OCI bundle, register it, search the catalog.
+
+What is in the catalog already is ``workflow_records``' business.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,14 @@ import typer
 from rich import box
 from rich.table import Table
 
-from kubernaut_ray.cli import connection, gaps
+from kubernaut_ray.cli import connection, gaps, workflow_records
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
-from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, SearchFilters, SearchRequest
+from kubernaut_ray.settings import RegistryAccess, Settings
 
-app = typer.Typer(help="Workflows: validate, push, register, list, search, gaps.", no_args_is_help=True)
+app = typer.Typer(
+    help="Workflows: validate, push, register, list, show, disable, enable, search, gaps.", no_args_is_help=True
+)
 app.command("gaps")(gaps.gaps)
 
 Folder = Annotated[
@@ -28,14 +31,6 @@ Folder = Annotated[
 Reference = Annotated[
     str, typer.Option("--to", help="Where to push: REGISTRY/REPO:TAG. The data directory's own store by default.")
 ]
-
-
-@asynccontextmanager
-async def _storage(data_dir: Path) -> AsyncIterator[DataStorage]:
-    system = connection.find(data_dir)
-    storage = DataStorage(system.service("data_storage"), system.token)
-    async with storage:
-        yield storage
 
 
 @app.command()
@@ -62,7 +57,10 @@ def validate(folder: Folder) -> None:
 def push(
     folder: Folder,
     to: Reference = "",
-    insecure: Annotated[bool, typer.Option("--insecure", help="Plain HTTP to the registry.")] = False,
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Plain HTTP to this registry.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings file; its catalog.registry_* say how to reach registries.")
+    ] = None,
     data_dir: DataDir = connection.DEFAULT_DATA_DIR,
 ) -> None:
     """Pack a folder as a Tekton bundle and push it; prints the pinned reference.
@@ -72,13 +70,19 @@ def push(
       kubernaut-ray workflow push manifests/workflows/restart-rollout
 
       kubernaut-ray workflow push ./my-workflow --to registry.example.org/workflows/my-workflow:1.0.0
+
+    The login is docker's (docker login), or that of catalog.registry_config.
     """
 
     async def main() -> None:
         from catalog.bundles import Bundles
 
-        pinned = Bundles(data_dir / "bundles", insecure=insecure).push(folder, to)
-        typer.echo(str(pinned))
+        catalog = Settings.load(config).catalog
+        access = dict(catalog.registry_access)
+        if plain_http:
+            access[to.partition("/")[0]] = RegistryAccess(plain_http=True)
+        bundles = Bundles(data_dir / "bundles", access=access, registry_config=catalog.registry_config)
+        typer.echo(str(bundles.push(folder, to)))
 
     connection.run(main)
 
@@ -105,7 +109,7 @@ def register(
         if folder.is_dir():
             pinned = Bundles(data_dir / "bundles").push(folder)
             image, digest = pinned.image, pinned.digest
-        async with _storage(data_dir) as storage:
+        async with workflow_records.catalog(data_dir) as storage:
             workflow = await storage.register(RegisterWorkflow(container_image=image, container_digest=digest))
         out.print(
             f"[green]registered[/] {workflow.workflow_name} {workflow.version} as {workflow.workflow_id}",
@@ -115,22 +119,10 @@ def register(
     connection.run(main)
 
 
-@app.command("list")
-def list_(data_dir: DataDir = connection.DEFAULT_DATA_DIR) -> None:
-    """List the catalog."""
-
-    async def main() -> None:
-        async with _storage(data_dir) as storage:
-            page = await storage.workflows(limit=1000)
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for column in ("Name", "Version", "Action", "Status", "Runs", "What"):
-            table.add_column(column, overflow="fold")
-        for one in page.workflows:
-            runs = f"{one.successful_executions}/{one.total_executions}" if one.total_executions else "-"
-            table.add_row(one.workflow_name, one.version, one.action_type, one.status, runs, one.description.what)
-        out.print(table)
-
-    connection.run(main)
+app.command("list")(workflow_records.list_)
+app.command("show")(workflow_records.show)
+app.command("disable")(workflow_records.disable)
+app.command("enable")(workflow_records.enable)
 
 
 @app.command()
@@ -161,7 +153,7 @@ def search(
     )
 
     async def main() -> None:
-        async with _storage(data_dir) as storage:
+        async with workflow_records.catalog(data_dir) as storage:
             request = SearchRequest(
                 query=query, filters=filters, top_k=top, explain=explain, explain_workflow=why.strip()
             )
@@ -181,6 +173,8 @@ def search(
                 f"{parts.lexical:.2f}", f"{parts.labels:.2f}", hit.workflow.description.what,
             )  # fmt: skip
         out.print(table)
+        if answer.degraded:
+            out.print(f"[yellow]degraded:[/] {answer.degraded}", highlight=False)
         for gone in answer.excluded:
             out.print(f"[dim]not offered: {gone.workflow_name}: {gone.reason}[/]", highlight=False)
 

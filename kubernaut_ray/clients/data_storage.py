@@ -109,17 +109,24 @@ class DataStorage(ServiceClient):
         target: str = "",
         remediation_id: str = "",
         finished_at: datetime | None = None,
+        duration_seconds: float | None = None,
     ) -> None:
         """Record how an execution ended. With ``execution_id`` (the WorkflowExecution's UID) telling twice counts once."""
-        record = ExecutionRecord(
-            execution_id=execution_id,
-            workflow_id=workflow_id,
-            success=success,
-            target=target,
-            remediation_id=remediation_id,
-            finished_at=finished_at,
+        await self.record(
+            ExecutionRecord(
+                execution_id=execution_id,
+                workflow_id=workflow_id,
+                success=success,
+                target=target,
+                remediation_id=remediation_id,
+                finished_at=finished_at,
+                duration_seconds=duration_seconds,
+            )
         )
-        await self._request("POST", "/api/v1/executions", body=record)
+
+    async def record(self, execution: ExecutionRecord) -> None:
+        """Record how an execution ended; see ``record_execution``."""
+        await self._request("POST", "/api/v1/executions", body=execution)
 
     async def put_session(
         self, session: InvestigationSession, *, expected_attempt: int | None = None
@@ -320,10 +327,11 @@ def _error(status: int, body: bytes, retry_after: str, what: str) -> KubernautEr
     except orjson.JSONDecodeError:
         problem = {}
     problem = problem if isinstance(problem, dict) else {}
+    reason = str(problem.get("reason") or "")
     message = f"Data Storage: {what}: {status} {problem.get('detail') or problem.get('title') or 'no detail'}"
     # A refused token passes too: it is renewed while we run, and rights may be applied after us.
     if status in {401, 403, 408, 425, 429} or status >= 500:
-        return Retryable(message, after=float(retry_after) if retry_after.isdigit() else None)
+        return Retryable(message, after=float(retry_after) if retry_after.isdigit() else None, reason=reason)
     if status == 404:
         return NotFound(message, reason="NotFound")
     if status in {409, 412}:
@@ -331,5 +339,5 @@ def _error(status: int, body: bytes, retry_after: str, what: str) -> KubernautEr
     if status in {400, 413, 415, 422}:
         found = [item for item in problem.get("field_errors") or () if isinstance(item, dict)]
         problems = tuple((str(item.get("field", "")), str(item.get("message", ""))) for item in found)
-        return InvalidInput(message, problems=problems)
+        return InvalidInput(message, problems=problems, reason=reason or "InvalidInput")
     return Permanent(message, reason="Refused")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+import orjson
+from pydantic import Field, field_validator
 
 from kubernaut_ray.contracts.audit import Pagination
 from kubernaut_ray.contracts.base import Contract, StrictContract
@@ -57,7 +58,7 @@ class WorkflowLabels(Contract):
 
 
 class Workflow(Contract):
-    """A catalog record. Everything but ``status``, the disable fields and the statistics is immutable."""
+    """A catalog record. Everything but ``status``, who changed it and why, and the statistics is immutable."""
 
     workflow_id: str
     workflow_name: str
@@ -79,12 +80,26 @@ class Workflow(Contract):
     service_account_name: str = ""
     status: WorkflowStatus = WorkflowStatus.ACTIVE
     is_latest_version: bool = True
+    """Whether no registered version is higher by SemVer precedence. Only the latest is offered, and only while it is active."""
     previous_version: str = ""
+    """The next lower version that was there when this one was registered."""
+    source: str = ""
+    """Who asked for the registration first, as it calls itself, for example ``remediationworkflow kubernaut-system/restart``."""
     disabled_at: Timestamp | None = None
     disabled_by: str = ""
     disabled_reason: str = ""
+    """These three tell of a status other than active, and are empty when it is active."""
+    status_changed_at: Timestamp | None = None
+    status_changed_by: str = ""
+    status_changed_reason: str = ""
+    """The last change of the status, an enabling too."""
     total_executions: int = 0
     successful_executions: int = 0
+    actual_success_rate: float | None = None
+    """Successful over total, 0 to 1; absent while nothing was executed."""
+    last_execution_at: Timestamp | None = None
+    average_duration_seconds: float | None = None
+    """Over the executions whose duration is known."""
     created_at: Timestamp | None = None
     updated_at: Timestamp | None = None
 
@@ -100,6 +115,19 @@ class RegisterWorkflow(StrictContract):
     container_image: str
     container_digest: str = ""
     registered_by: str = ""
+    source: Annotated[str, Field(max_length=600)] = ""
+    """On whose behalf, for example ``remediationworkflow NAMESPACE/NAME``; who calls is established by the token."""
+    expected: dict[str, Any] = {}
+    """Fields of the envelope form's ``spec`` (camelCase) that the bundle's schema must agree with; a difference is refused."""
+
+    @field_validator("expected")
+    @classmethod
+    def _writable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            orjson.dumps(value)
+        except TypeError as error:
+            raise ValueError(f"cannot be written as JSON: {error}") from None
+        return value
 
 
 class WorkflowPage(Contract):
@@ -112,6 +140,8 @@ class WorkflowPatch(StrictContract):
 
     status: WorkflowStatus
     reason: Annotated[str, Field(max_length=1024)] = ""
+    source: Annotated[str, Field(max_length=600)] = ""
+    """On whose behalf, as in ``RegisterWorkflow``; the record says it instead of the caller's user."""
 
 
 class StatusReason(StrictContract):
@@ -198,6 +228,8 @@ class SearchResponse(Contract):
     """How many passed the label filter."""
     snapshot_version: int
     embedder: str = ""
+    degraded: str = ""
+    """Why meaning could not be compared, when the order is by words and labels only. Empty: nothing is missing."""
     took_ms: float = 0.0
     excluded: tuple[SearchExclusion, ...] = ()
     explanation: WorkflowExplanation | None = None

@@ -161,3 +161,7 @@ class HoldRequest(StrictContract):
 
 class Holds(Contract):
     holds: tuple[LegalHold, ...] = ()
+
+
+class Released(Contract):
+    released: bool

@@ -22,6 +22,7 @@ class ExecutionRecord(Contract):
     remediation_id: Annotated[str, Field(max_length=253)] = ""
     finished_at: Timestamp | None = None
     """The server's clock when left out."""
+    duration_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class ExecutionRecorded(Contract):

@@ -29,6 +29,8 @@ class Under(StrEnum):
     """``signal-`` and the first 12 characters of a fingerprint: nothing was opened for it."""
     SILENCE = "silence"
     WORKFLOW = "workflow"
+    ARCHIVE = "archive"
+    """A month of the trail, such as ``audit-2026-10``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +239,53 @@ def _types() -> Iterable[EventType]:
     storage = (Category.WORKFLOW, "data-storage")
     workflow = "workflow_name version container_image status reason"
     yield of(
-        "datastorage.workflow.created", *storage, "a workflow was registered", f"{workflow} registered_by",
+        "datastorage.workflow.created", *storage, "a workflow was registered", f"{workflow} registered_by source",
         under=Under.WORKFLOW,
     )  # fmt: skip
-    yield of("datastorage.workflow.updated", *storage, "a workflow was changed", workflow, under=Under.WORKFLOW)
+    yield of(
+        "datastorage.workflow.updated", *storage, "a workflow was changed", f"{workflow} source", under=Under.WORKFLOW
+    )
+
+    run = "first_sequence last_sequence sha256"
+    yield of(
+        "datastorage.audit.hold_placed", *storage, "a legal hold was placed on the incident",
+        "correlation_id reason placed_at", may="placed_by",
+    )  # fmt: skip
+    yield of("datastorage.audit.hold_released", *storage, "the legal hold was released", "reason released_by hold")
+    yield of(
+        "datastorage.audit.archived", *storage, "a month of the trail was rolled off", f"name events bytes created_us {run}",
+        under=Under.ARCHIVE,
+    )  # fmt: skip
+    yield of(
+        "datastorage.audit.retired", *storage, "an archive was deleted when its retention had ended",
+        f"archive key_id signature retired_us {run}", under=Under.ARCHIVE,
+    )  # fmt: skip
+
+    declared = (Category.WORKFLOW, "remediation-workflow-controller")
+    version = "bundle source workflow_id workflow_name version container_image content_hash"
+    yield of(
+        "workflow.registration.registered",
+        *declared,
+        "a declared workflow is in the catalog",
+        version,
+        under=Under.WORKFLOW,
+    )
+    yield of(
+        "workflow.registration.rejected", *declared, "a declared workflow was refused", "bundle source reason message",
+        outcomes=(F,), under=Under.WORKFLOW,
+    )  # fmt: skip
+    yield of(
+        "workflow.registration.suspended", *declared, "a declared workflow is no longer offered", f"{version} by reason",
+        under=Under.WORKFLOW,
+    )  # fmt: skip
+    yield of(
+        "workflow.registration.resumed", *declared, "a declared workflow is offered again", f"{version} by reason",
+        under=Under.WORKFLOW,
+    )  # fmt: skip
+    yield of(
+        "workflow.registration.withdrawn", *declared, "a declaration was deleted, and what only it declared disabled",
+        "bundle source disabled", under=Under.WORKFLOW,
+    )  # fmt: skip
 
 
 EVENT_TYPES: MappingProxyType[str, EventType] = MappingProxyType({one.name: one for one in _types()})

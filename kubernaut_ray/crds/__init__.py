@@ -7,6 +7,7 @@ from kubernaut_ray.crds.base import CustomResource, Model, ObjectMeta, ObjectRef
 from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequest
+from kubernaut_ray.crds.remediation_workflow import RemediationWorkflow
 from kubernaut_ray.crds.signal_processing import SignalProcessing
 from kubernaut_ray.crds.silence import Silence
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
@@ -21,14 +22,18 @@ KINDS: tuple[type[CustomResource], ...] = (
 )
 """In the order in which an incident meets them."""
 
+DECLARED: tuple[type[CustomResource], ...] = (RemediationWorkflow,)
+"""What people declare and a controller carries out; no incident makes one."""
+
 CONFIGURATION: tuple[type[CustomResource], ...] = (Silence,)
 """What people set and no controller reconciles."""
 
-SERVED = (*KINDS, *CONFIGURATION)
+SERVED = (*KINDS, *DECLARED, *CONFIGURATION)
 """All kinds that the API server must serve."""
 
 __all__ = [
     "CONFIGURATION",
+    "DECLARED",
     "KINDS",
     "SERVED",
     "AIAnalysis",
@@ -39,6 +44,7 @@ __all__ = [
     "ObjectReference",
     "RemediationApprovalRequest",
     "RemediationRequest",
+    "RemediationWorkflow",
     "SignalProcessing",
     "Silence",
     "Timestamp",

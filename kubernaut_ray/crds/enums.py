@@ -438,6 +438,35 @@ class WorkflowStatus(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class RegistrationPhase(StrEnum):
+    """A RemediationWorkflow: ``Suspended`` is registered and not offered, whoever disabled it."""
+
+    PENDING = "Pending"
+    REGISTERED = "Registered"
+    SUSPENDED = "Suspended"
+    REJECTED = "Rejected"
+
+
+class RegistrationReason(StrEnum):
+    """Why a RemediationWorkflow stands where it stands; the first five are registered, the last three may pass by themselves."""
+
+    REGISTERED = "Registered"
+    NOT_LATEST = "NotLatest"
+    SUSPENDED = "Suspended"
+    DISABLED_IN_CATALOG = "DisabledInCatalog"
+    RETIRED_IN_CATALOG = "RetiredInCatalog"
+    PENDING = "Pending"
+    INVALID_SCHEMA = "InvalidSchema"
+    SPEC_DIFFERS = "SpecDiffers"
+    VERSION_CONFLICT = "VersionConflict"
+    BUNDLE_NOT_FOUND = "BundleNotFound"
+    BUNDLE_UNUSABLE = "BundleUnusable"
+    REFUSED = "Refused"
+    REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+    REGISTRY_DENIED = "RegistryDenied"
+    DATA_STORAGE_UNAVAILABLE = "DataStorageUnavailable"
+
+
 class ParameterType(StrEnum):
     STRING = "string"
     INTEGER = "integer"

@@ -50,6 +50,7 @@ AI_ANALYSIS = of(crds.AIAnalysis)
 APPROVAL_REQUEST = of(crds.RemediationApprovalRequest)
 WORKFLOW_EXECUTION = of(crds.WorkflowExecution)
 NOTIFICATION_REQUEST = of(crds.NotificationRequest)
+REMEDIATION_WORKFLOW = of(crds.RemediationWorkflow)
 SILENCE = of(crds.Silence)
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import sys
 import time
@@ -244,6 +245,9 @@ class System:
             sys.executable, "-m", "kubernaut_ray.kube.pipelines", "--kubeconfig", str(self.kubeconfig),
             "--data-dir", str(self.data_dir), "--namespace", self.settings.execution.namespace,
         ]  # fmt: skip
+        catalog = self.settings.catalog.model_dump(mode="json", include={"registry_access", "registry_config"})
+        command += ["--registry-access", json.dumps(catalog["registry_access"])]
+        command += ["--registry-config", catalog["registry_config"]] if catalog["registry_config"] else []
         child = Child("pipeline runner", command, self.data_dir / "logs" / "pipelines.log", partial(asyncio.sleep, 0.2))
         self._children.append(child)
         await child.start()

@@ -41,7 +41,8 @@ class Deps:
     )
 
 
-def _deps(request: Request) -> Deps:
+async def _deps(request: Request) -> Deps:
+    # A coroutine, since FastAPI sends what is none to a thread and back.
     deps: Deps = request.app.state.deps
     return deps
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 
 from catalog.errors import NotFound
-from catalog.ledger.bundle import Header, line
+from catalog.ledger.bundle import Header, broken, line
 from catalog.ledger.export import Wanted, export
 from catalog.ledger.record import Item
 from kubernaut_ray.contracts.ledger import (
@@ -25,9 +26,10 @@ from kubernaut_ray.contracts.ledger import (
     Holds,
     LedgerState,
     LegalHold,
+    Released,
     SealResult,
 )
-from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.errors import InvalidInput, KubernautError
 from serve_apps.data_storage.deps import Given, instant
 from serve_apps.data_storage.strict import StrictRoute
 from serve_apps.http import user_of
@@ -38,10 +40,14 @@ LINES = "application/x-ndjson"
 CHUNK_BYTES = 1 << 16
 MAX_LEAVES_PAGE = 20
 
+log = structlog.get_logger(__name__)
+
 Correlation = Annotated[str, Query(max_length=255)]
 
 
-@router.get("/export", response_class=StreamingResponse, responses={200: {"content": {LINES: {}}}})
+@router.get(
+    "/export", response_class=StreamingResponse, responses={200: {"content": {LINES: {"schema": {"type": "string"}}}}}
+)
 async def export_bundle(
     deps: Given,
     correlation_id: Correlation = "",
@@ -51,7 +57,7 @@ async def export_bundle(
 ) -> StreamingResponse:
     """Stream a bundle of JSON lines: the whole store, one correlation, or a selection by time and type.
 
-    It ends with a signed statement; a bundle without one was cut off, for example because the owner failed meanwhile.
+    It ends with a signed statement, or with an ``error`` when it could not be finished; without either it was cut off.
     """
     now = deps.now()
     wanted = Wanted(
@@ -115,15 +121,15 @@ async def place(correlation_id: str, asked: HoldRequest, request: Request, deps:
     return await deps.catalog.hold_audit(asked_for)
 
 
-@router.delete("/holds/{correlation_id:path}", status_code=204)
+@router.delete("/holds/{correlation_id:path}")
 async def release(
     correlation_id: str, request: Request, deps: Given, reason: Annotated[str, Query(max_length=1024)] = ""
-) -> Response:
+) -> Released:
     """Let an incident's events go when their retention ends. 404 when there is no hold."""
     by = user_of(request).username
     if not await deps.catalog.release_audit(correlation_id, by, reason):
         raise NotFound(f"there is no hold on {correlation_id!r}")
-    return Response(status_code=204)
+    return Released(released=True)
 
 
 @router.post("/archive")
@@ -140,10 +146,15 @@ async def archive(
 async def _chunks(header: Header, items: AsyncIterator[Item]) -> AsyncIterator[bytes]:
     """Lines in pieces of a reasonable size: a line at a time would cost more than writing it."""
     held, size = [line(header)], 0
-    async for item in items:
-        held.append(line(item))
-        size += len(held[-1])
-        if size >= CHUNK_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
+    try:
+        async for item in items:
+            held.append(line(item))
+            size += len(held[-1])
+            if size >= CHUNK_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+    except KubernautError as error:
+        # The status was sent long ago; without its statement this is no bundle, and the last line says why.
+        log.warning("audit_export_broken", error=str(error))
+        held.append(broken(str(error)))
     yield b"".join(held)

@@ -177,7 +177,8 @@ async def search(deps: Deps, asked: Search) -> Found:
         )
         for signal_type in catalog_tools.signal_types(asked.rca_resource.signal_type)
     ]
-    found, last = await searching.search(deps, *attempts)
+    answer, last = await searching.search(deps, *attempts)
+    found = answer.response()
     return Found(
         workflows=tuple(
             Hit(
@@ -219,7 +220,8 @@ async def listing(deps: Deps, asked: ListWorkflows) -> Listing:
     index = (await searching.snapshot_of(deps)).index
     mask = index.admitted(_filters(asked.filters, component=asked.component), include_disabled=False)
     fitting = sorted(
-        (index.records[n] for n in np.flatnonzero(mask)), key=lambda record: (record.workflow_name, record.version)
+        (index.records[n] for n in np.flatnonzero(mask).tolist()),
+        key=lambda record: (record.workflow_name, record.version),
     )
     if asked.action_type:
         fitting = [record for record in fitting if record.action_type.lower() == asked.action_type.lower()]
@@ -242,7 +244,7 @@ async def get(deps: Deps, asked: Get) -> Detail:
     records = (await searching.snapshot_of(deps)).index.records
     position = explain.position_of(records, wanted, asked.version)
     if position is None:
-        near = difflib.get_close_matches(wanted, {record.workflow_name for record in records})
+        near = difflib.get_close_matches(wanted, {name.workflow_name for name in records.names()})
         named = f"{wanted} {asked.version}".strip()
         hint = f"similar names: {', '.join(near)}" if near else "list_workflows says which there are"
         raise InvalidInput(f"the catalog holds no workflow {named}; {hint}")

@@ -20,13 +20,13 @@ from pydantic import BaseModel
 from catalog.client import Transport
 from catalog.embed import Embedder, Vectors
 from catalog.events import Columns, microseconds
+from catalog.search import Found
 from catalog.snapshot import Snapshot
 from kubernaut_ray.contracts.audit import AuditBatch, AuditEvent
 from kubernaut_ray.contracts.catalog import (
     RegisterWorkflow,
     SearchFilters,
     SearchRequest,
-    SearchResponse,
     WorkflowPatch,
 )
 from kubernaut_ray.contracts.investigation import InvestigationSession
@@ -164,7 +164,7 @@ class Metrics:
             field = next((name for name in reversed(names) if name in FIELDS), OTHER)
             self._invalid.labels(field, reason if reason in REASONS else OTHER).inc()
 
-    def searched(self, found: SearchResponse) -> None:
+    def searched(self, found: Found) -> None:
         self._search_seconds.observe(found.took_ms / 1000)
         self._search_hits.observe(len(found.hits))
         if not found.hits:
@@ -214,6 +214,10 @@ class _Timed:
     @property
     def dimension(self) -> int:
         return self._embedder.dimension
+
+    @property
+    def slow(self) -> bool:
+        return self._embedder.slow
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         with self._histogram.time():

@@ -1,4 +1,4 @@
-"""A search as every caller gets it, over REST or MCP: on this replica's snapshot, in a thread, counted, told to the trail."""
+"""A search as every caller gets it, over REST or MCP: on this replica's snapshot, counted, told to the trail."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import uuid
 from typing import Any
 
+from catalog.search import Found
 from catalog.snapshot import Snapshot
 from kubernaut_ray.contracts.audit import AuditEvent
-from kubernaut_ray.contracts.catalog import SEARCH_COMPLETED, WITHOUT_REMEDIATION, SearchRequest, SearchResponse
+from kubernaut_ray.contracts.catalog import SEARCH_COMPLETED, WITHOUT_REMEDIATION, SearchRequest
 from kubernaut_ray.crds.enums import AuditCategory
 from kubernaut_ray.errors import InvalidInput
 from serve_apps.data_storage.deps import Deps
@@ -21,7 +22,7 @@ async def snapshot_of(deps: Deps, at_least: int = 0) -> Snapshot:
     return snapshot
 
 
-async def search(deps: Deps, *asked: SearchRequest, at_least: int = 0) -> tuple[SearchResponse, SearchRequest]:
+async def search(deps: Deps, *asked: SearchRequest, at_least: int = 0) -> tuple[Found, SearchRequest]:
     """Answer a question. Several requests are one question, asked one after the other until something is found.
 
     Returns the answer and the request that it is to. The trail is told once: the facts of the first request, the answer of
@@ -32,7 +33,11 @@ async def search(deps: Deps, *asked: SearchRequest, at_least: int = 0) -> tuple[
             raise InvalidInput("query is empty; say what was found, for example the signal and the root cause")
     snapshot = await snapshot_of(deps, at_least)
     for answered in asked:
-        found = await asyncio.get_running_loop().run_in_executor(deps.searchers, snapshot.search, answered)
+        if snapshot.embedder.slow or answered.explain or answered.explain_workflow:
+            found = await asyncio.get_running_loop().run_in_executor(deps.searchers, snapshot.find, answered)
+        else:
+            # A millisecond of work: handing it to a thread and back costs more than it frees.
+            found = snapshot.find(answered)
         deps.metrics.searched(found)
         if found.hits:
             break
@@ -40,17 +45,19 @@ async def search(deps: Deps, *asked: SearchRequest, at_least: int = 0) -> tuple[
     return found, answered
 
 
-def _told(deps: Deps, asked: SearchRequest, found: SearchResponse) -> AuditEvent:
-    results: list[dict[str, Any]] = [
-        {
-            "workflow_id": hit.workflow.workflow_id,
-            "workflow_name": hit.workflow.workflow_name,
-            "score": hit.score,
-            "relevance": round(hit.score_breakdown.semantic + hit.score_breakdown.lexical, 6),
-            "score_breakdown": hit.score_breakdown.to_json(),
-        }
-        for hit in found.hits
-    ]
+def _told(deps: Deps, asked: SearchRequest, found: Found) -> AuditEvent:
+    results: list[dict[str, Any]] = []
+    for hit in found.hits:
+        name, parts = found.index.records.name(hit.position), hit.named_parts
+        results.append(
+            {
+                "workflow_id": name.workflow_id,
+                "workflow_name": name.workflow_name,
+                "score": hit.score,
+                "relevance": round(parts["semantic"] + parts["lexical"], 6),
+                "score_breakdown": parts,
+            }
+        )
     return AuditEvent.fact(
         SEARCH_COMPLETED,
         correlation_id=asked.remediation_id[:255] or WITHOUT_REMEDIATION,

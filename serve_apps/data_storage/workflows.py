@@ -1,6 +1,6 @@
 """The catalog routes: search, register, list, read, change status.
 
-Searches run on this replica's snapshot, in threads of their own. A caller that has just changed the catalog sends the
+Searches run on this replica's snapshot; those that take long, in threads of their own. A caller that has just changed the catalog sends the
 ``X-Catalog-Version`` it was answered with, and is answered from a snapshot that holds its change, on whichever replica.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import ConfigDict
 from starlette.responses import Response
 
 from catalog.etags import etag
@@ -26,16 +27,25 @@ from kubernaut_ray.contracts.catalog import (
 )
 from kubernaut_ray.contracts.gaps import GapReport
 from kubernaut_ray.crds.enums import AuditCategory, WorkflowStatus
+from kubernaut_ray.errors import InvalidInput, Permanent
 from serve_apps.data_storage import conditional, searching
 from serve_apps.data_storage.answers import problems
 from serve_apps.data_storage.deps import MAX_OFFSET, Deps, Given, instant
 from serve_apps.data_storage.strict import StrictRoute
-from serve_apps.http import user_of
+from serve_apps.http import Problem, user_of
 
 router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"], route_class=StrictRoute)
 
 JSON = "application/json"
 VERSION_HEADER = "X-Catalog-Version"
+REGISTRY_REFUSALS = frozenset({"RegistryDenied", "RegistryRefused", "RegistryTls"})
+
+
+class Change(WorkflowPatch):
+    """A change as it comes in: fields that may not change are kept, so that they can be refused by name."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
+
 
 Id = Annotated[str, Path(min_length=1, max_length=253)]
 Version = Annotated[int, Header(ge=0, le=2**53)]
@@ -55,7 +65,7 @@ async def search(asked: SearchRequest, deps: Given, x_catalog_version: Version =
     ``explain`` tells of every workflow left out why, ``explain_workflow`` of one exactly.
     """
     found, _ = await searching.search(deps, asked, at_least=x_catalog_version)
-    return Response(found.model_dump_json(exclude_none=True), media_type=JSON)
+    return Response(found.to_json(), media_type=JSON)
 
 
 @router.get("/gaps", response_model=GapReport)
@@ -81,12 +91,22 @@ async def gaps(
 
 @router.post("", response_model=Workflow, status_code=201, responses=REGISTERED)
 async def register(asked: RegisterWorkflow, request: Request, deps: Given) -> Response:
-    """Register a bundle: 201 for a new version, 200 for one registered before, 409 for other content under its version."""
+    """Register a bundle: 201 for a new version, 200 for one registered before, 409 for other content under its version.
+
+    400 with ``reason`` and ``field_errors`` when the schema is wrong or is not what ``expected`` says; 503 when the registry
+    is away, 502 when it refuses us.
+    """
     # Who did it is who the token says; ``registered_by`` is only what the caller calls it.
     by = user_of(request).username
-    workflow, created = await deps.catalog.register(asked)
+    try:
+        workflow, created = await deps.catalog.register(asked)
+    except Permanent as error:
+        if error.reason in REGISTRY_REFUSALS:
+            raise Problem(502, detail=str(error), reason=error.reason) from error
+        raise
     if created:
-        fact = _changed(deps, "datastorage.workflow.created", workflow, by, registered_by=asked.registered_by)
+        more = {"registered_by": asked.registered_by, "source": asked.source}
+        fact = _changed(deps, "datastorage.workflow.created", workflow, by, **more)
         await deps.audit.record(fact)
     headers = {
         VERSION_HEADER: str(deps.catalog.version),
@@ -118,10 +138,12 @@ async def read(workflow_id: Id, request: Request, deps: Given) -> Response:
 
 
 @router.patch("/{workflow_id}", response_model=Workflow, responses=MOVED_ON)
-async def patch(
-    workflow_id: Id, change: WorkflowPatch, request: Request, deps: Given, if_match: IfMatch = ""
-) -> Response:
-    """Change what may change: the status, with a reason. With ``If-Match`` only if the record is still at that ETag."""
+async def patch(workflow_id: Id, change: Change, request: Request, deps: Given, if_match: IfMatch = "") -> Response:
+    """Change what may change: the status, with a reason; any other field is refused by name.
+
+    With ``If-Match`` only if the record is still at that ETag.
+    """
+    _refuse_other_fields(change)
     return await _patch(workflow_id, change, request, deps, if_match)
 
 
@@ -140,15 +162,38 @@ async def disable(
 
 
 @router.patch("/{workflow_id}/enable", response_model=Workflow, responses=MOVED_ON)
-async def enable(workflow_id: Id, request: Request, deps: Given, if_match: IfMatch = "") -> Response:
-    """Offer it again: the counterpart of disable."""
-    return await _patch(workflow_id, WorkflowPatch(status=WorkflowStatus.ACTIVE), request, deps, if_match)
+async def enable(
+    workflow_id: Id,
+    request: Request,
+    deps: Given,
+    why: StatusReason | None = None,
+    reason: Annotated[str, Query(max_length=1024)] = "",
+    if_match: IfMatch = "",
+) -> Response:
+    """Offer it again: the counterpart of disable, with a reason too."""
+    change = WorkflowPatch(status=WorkflowStatus.ACTIVE, reason=(why.reason if why else "") or reason)
+    return await _patch(workflow_id, change, request, deps, if_match)
+
+
+def _refuse_other_fields(change: Change) -> None:
+    """Raise ``InvalidInput`` that names every field that nobody may change, and every one that does not exist."""
+    may = ", ".join(WorkflowPatch.model_fields)
+    problems = [
+        (f"body.{name}", "is immutable; register a new version of the workflow")
+        if name in Workflow.model_fields
+        else (f"body.{name}", f"no such field; what may change: {may}")
+        for name in change.model_extra or {}
+    ]
+    if problems:
+        told = "; ".join(f"{name}: {what}" for name, what in problems)
+        raise InvalidInput(f"only the status of a registered workflow may change: {told}", problems=tuple(problems))
 
 
 async def _patch(workflow_id: str, change: WorkflowPatch, request: Request, deps: Deps, if_match: str) -> Response:
     by = user_of(request).username
-    workflow = await deps.catalog.patch(workflow_id, change, by, conditional.expected(if_match))
-    await deps.audit.record(_changed(deps, "datastorage.workflow.updated", workflow, by))
+    told = WorkflowPatch(status=change.status, reason=change.reason)
+    workflow = await deps.catalog.patch(workflow_id, told, change.source or by, conditional.expected(if_match))
+    await deps.audit.record(_changed(deps, "datastorage.workflow.updated", workflow, by, source=change.source))
     body = workflow.model_dump_json(exclude_none=True).encode()
     headers = {VERSION_HEADER: str(deps.catalog.version), "etag": etag(body)}
     return Response(body, headers=headers, media_type=JSON)
@@ -170,7 +215,7 @@ def _changed(deps: Deps, event_type: str, workflow: Workflow, by: str, **more: s
             "version": workflow.version,
             "container_image": workflow.pinned_image,
             "status": workflow.status.value,
-            "reason": workflow.disabled_reason,
+            "reason": workflow.status_changed_reason,
             **more,
         },
     )

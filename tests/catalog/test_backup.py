@@ -39,8 +39,8 @@ def ask(owner: Owner, method: str, **payload: object) -> dict[str, object]:
 
 async def sound(catalog: Path) -> int:
     """Open an unpacked catalog, verify it, and return how many records it has."""
-    with Store(catalog / backup.DATABASE) as store:
-        header, items = await export(AtRest(store, catalog), Wanted())
+    async with AtRest(catalog) as source:
+        header, items = await export(source, Wanted())
         read = [item async for item in items]
     assert list(verify(read, verifier("store", keyring(header.public_keys)))) == []
     return sum(isinstance(item, Entry) for item in read)

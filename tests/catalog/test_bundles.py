@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import orjson
@@ -14,6 +16,7 @@ from kubernaut_ray.errors import InvalidInput, Permanent, Retryable
 from kubernaut_ray.kube.pipelines.oci import API_VERSION, KIND, MANIFEST_TYPE, NAME, Stores
 from kubernaut_ray.kube.pipelines.reference import Reference, digest_of
 from tests import registry
+from tests.registry import plain
 
 SHIPPED = Path(__file__).parents[2] / "manifests" / "workflows"
 REF = f"{LAYOUT_REGISTRY}/workflows/restart-rollout:1.0.0"
@@ -155,6 +158,31 @@ def _image(bundles_dir, layers, config=b"{}"):
     return str(reference)
 
 
+def _index(**images: str) -> tuple[bytes, str]:
+    """Return an index of images by architecture, and its media type."""
+    named = {"arm": "arm64", "amd": "amd64"}
+    manifests = [
+        {
+            "mediaType": MANIFEST_TYPE,
+            "digest": digest,
+            "size": 1,
+            "platform": {"os": "linux", "architecture": named[architecture]},
+        }
+        for architecture, digest in images.items()
+    ]
+    kind = "application/vnd.oci.image.index.v1+json"
+    return orjson.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": manifests}), kind
+
+
+def test_an_index_without_the_platform_that_tekton_takes(bundles, tmp_path):
+    """It is refused with what it has."""
+    reference = Reference.parse(f"{LAYOUT_REGISTRY}/x:1")
+    Stores(tmp_path / "bundles").of(reference).put(reference, (), *_index(arm=digest_of(b"")))
+    with pytest.raises(InvalidInput, match="linux/amd64 of an index, and there is linux/arm64"):
+        bundles.pull(str(reference))
+
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 TASK = {API_VERSION: "tekton.dev/v1", KIND: "task", NAME: "t"}
 TASK_YAML = b"apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {name: t}\nspec: {}\n"
 
@@ -165,6 +193,9 @@ TASK_YAML = b"apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {name: t}\nspec: 
         pytest.param([], "0 layers", id="no layers"),
         pytest.param([({}, b"x")], "no annotation dev.tekton.image.apiVersion", id="an ordinary image"),
         pytest.param([(TASK, b"apiVersion: v1\nkind: Pod\nmetadata: {name: t}")], "annotated as", id="a false label"),
+        pytest.param([({**TASK, KIND: "Task"}, TASK_YAML)], "lower case and singular", id="an upper-case kind"),
+        pytest.param([({**TASK, KIND: "tasks"}, TASK_YAML)], "lower case and singular", id="a plural kind"),
+        pytest.param([({**TASK, API_VERSION: "v1beta1"}, TASK_YAML)], "annotated as v1beta1", id="another version"),
         pytest.param([(TASK, b"x: [")], "not YAML", id="a layer that is no YAML"),
         pytest.param([(TASK, b"\xff\xfe")], "neither a tar", id="a layer that is no text"),
         pytest.param([(TASK, b"\x1f\x8bxx")], "neither a tar", id="a broken gzip"),
@@ -177,6 +208,36 @@ def test_an_image_that_is_no_bundle_is_refused(bundles, tmp_path, layers, says):
     with pytest.raises(InvalidInput, match=says) as caught:
         bundles.pull(_image(tmp_path / "bundles", layers))
     assert caught.value.reason == "NotABundle"
+
+
+def test_a_bundle_of_tkn_is_read(bundles, tmp_path):
+    """It writes docker's media types, a compressed tar named after the resource, and the version without its group."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as archive:
+        info = tarfile.TarInfo("t")
+        info.size, info.mode = len(TASK_YAML), 0o600
+        archive.addfile(info, io.BytesIO(TASK_YAML))
+    layer, config = raw.getvalue(), b"{}"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "digest": digest_of(config),
+            "size": 2,
+        },
+        "layers": [
+            {
+                "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "digest": digest_of(layer),
+                "size": len(layer),
+                "annotations": {**TASK, API_VERSION: "v1"},
+            }
+        ],
+    }
+    reference = Reference.parse(f"{LAYOUT_REGISTRY}/tkn:1")
+    Stores(tmp_path / "bundles").of(reference).put(reference, (layer, config), orjson.dumps(manifest), DOCKER_MANIFEST)
+    assert bundles.pull(str(reference)).resource("Task", "t") == yaml.safe_load(TASK_YAML)
 
 
 def test_a_tekton_bundle_without_schema_is_no_workflow(bundles, tmp_path):
@@ -245,7 +306,7 @@ class TestRegistry:
 
     def test_push_and_pull(self, folder, host, tmp_path):
         """The digest is the same as in the layout, and the registry agrees with it."""
-        remote = Bundles(None, insecure=True)
+        remote = Bundles(None, access=plain(host))
         pushed = remote.push(folder, f"{host}/workflows/restart-rollout:1.0.0")
         assert Bundles(tmp_path / "b").push(folder, REF).digest == pushed.digest
         workflow, bundle = remote.workflow(str(pushed))
@@ -255,18 +316,33 @@ class TestRegistry:
     def test_a_missing_image(self, host):
         """NotFound is permanent."""
         with pytest.raises(InvalidInput, match="no such image") as caught:
-            Bundles(None, insecure=True).pull(f"{host}/nothing:1")
+            Bundles(None, access=plain(host)).pull(f"{host}/nothing:1")
         assert caught.value.reason == "NotFound"
 
     def test_https_to_a_plain_registry(self, host):
         """The message names the setting that helps."""
-        with pytest.raises(Retryable, match="registry_insecure"):
+        with pytest.raises(Permanent, match="plain_http"):
             Bundles(None).pull(f"{host}/nothing:1")
+
+    def test_a_tag_of_several_platforms(self, folder, host):
+        """The index stays the pin; what is in it is the image that Tekton takes."""
+        remote = Bundles(None, access=plain(host))
+        amd = remote.push(folder, f"{host}/many:amd")
+        with (folder / "script.py").open("a") as script:
+            script.write("# for another platform\n")
+        arm = remote.push(folder, f"{host}/many:arm")
+        reference = Reference.parse(f"{host}/many:1")
+        digest = (
+            Stores(None, access=plain(host)).of(reference).put(reference, (), *_index(arm=arm.digest, amd=amd.digest))
+        )
+        workflow, bundle = remote.workflow(str(reference))
+        assert digest == bundle.digest == workflow.container_digest
+        assert remote.pull(str(amd)).resources == bundle.resources == remote.pull(f"{reference}@{digest}").resources
 
     def test_nobody_there(self):
         """A refused connection is told at once, not after minutes."""
         with pytest.raises(Retryable, match="cannot be reached"):
-            Bundles(None, insecure=True).pull("127.0.0.1:1/x:1")
+            Bundles(None, access=plain("127.0.0.1:1")).pull("127.0.0.1:1/x:1")
 
 
 class TestRegistryWithPassword:
@@ -280,7 +356,7 @@ class TestRegistryWithPassword:
 
     def test_the_right_password(self, folder, tmp_path, locked):
         """Push and pull work."""
-        bundles = Bundles(None, insecure=True, registry_config=self.config(tmp_path, locked, "secret"))
+        bundles = Bundles(None, access=plain(locked), registry_config=self.config(tmp_path, locked, "secret"))
         pushed = bundles.push(folder, f"{locked}/w:1")
         assert pushed.digest == bundles.pull(str(pushed)).digest
 
@@ -289,14 +365,14 @@ class TestRegistryWithPassword:
         """The refusal is permanent and does not repeat the password."""
         config = self.config(tmp_path, locked if password else "other.example.com", password or "wrong-password")
         with pytest.raises(Permanent, match="credentials") as caught:
-            Bundles(None, insecure=True, registry_config=config).pull(f"{locked}/w:1")
+            Bundles(None, access=plain(locked), registry_config=config).pull(f"{locked}/w:1")
         assert "wrong-password" not in str(caught.value)
 
     def test_a_broken_configuration(self, tmp_path, locked):
         """The file is named."""
         (tmp_path / "config.json").write_text(json.dumps({"auths": {locked: {"auth": "%"}}}))
         with pytest.raises(InvalidInput, match=r"config\.json"):
-            Bundles(None, insecure=True, registry_config=tmp_path / "config.json").pull(f"{locked}/w:1")
+            Bundles(None, access=plain(locked), registry_config=tmp_path / "config.json").pull(f"{locked}/w:1")
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in SHIPPED.iterdir() if p.name != "lib"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from catalog.embed import EMBED_BATCH, EndpointEmbedder, Lexicon, embedder_for
+from catalog.embed import EMBED_BATCH, EMBED_WAITS, RESPITE, EndpointEmbedder, Lexicon, embedder_for
 from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.settings import CatalogSettings
 
@@ -78,6 +79,9 @@ def test_rows_are_in_order_and_normalised(endpoint):
         (401, {}, Permanent),
         (404, {}, Permanent),
         (200, {"data": []}, Permanent),
+        (200, {"data": [{"index": 0, "embedding": [1.0, 2.0, 3.0]}]}, Permanent),
+        (200, {"data": [{"index": 0, "embedding": [1.0, None]}]}, Permanent),
+        (200, ["not an object"], Permanent),
         (200, {"oops": 1}, Permanent),
     ],
 )
@@ -88,6 +92,56 @@ def test_faults_say_what_to_do(endpoint, status, body, error):
         EndpointEmbedder(endpoint.url, "m", api_key=lambda: "sk-secret", dimension=2).embed(["a"])
     assert endpoint.url in str(told.value)
     assert "sk-secret" not in str(told.value)
+
+
+def test_batches_are_tried_again(endpoint):
+    """While an index is built, a busy endpoint is waited for as it asks; a query is not."""
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        endpoint.answer = None
+
+    endpoint.answer = (503, {})
+    embedder = EndpointEmbedder(endpoint.url, "m", dimension=2, sleep=sleep)
+    assert embedder.embed(["a", "b"]).shape == (2, 2)
+    assert waits == [EMBED_WAITS[0]]
+    endpoint.answer = (503, {})
+    with pytest.raises(Retryable):
+        embedder.embed(["a"])
+    assert len(endpoint.seen) == 3
+
+
+def test_a_query_does_not_wait_for_an_endpoint_that_is_away(endpoint):
+    """After one failure queries are refused at once for a while; then it is asked again."""
+    now = [0.0]
+    embedder = EndpointEmbedder(endpoint.url, "m", dimension=2, monotonic=lambda: now[0])
+    endpoint.answer = (500, {})
+    for _ in range(3):
+        with pytest.raises(Retryable):
+            embedder.embed(["a"])
+    assert len(endpoint.seen) == 1
+    now[0], endpoint.answer = RESPITE, None
+    assert embedder.embed(["a"]).shape == (1, 2)
+
+
+def test_another_model_behind_the_name_is_noticed(endpoint):
+    """Vectors of another width are never compared with the index; the message says what to do."""
+    embedder = EndpointEmbedder(endpoint.url, "m")
+    embedder.embed(["a"])
+    endpoint.answer = (200, {"data": [{"index": 0, "embedding": [1.0, 2.0, 3.0]}]})
+    with pytest.raises(Permanent, match="vectors of 3 numbers") as told:
+        embedder.embed(["a"])
+    assert told.value.reason == "EmbeddingDimension"
+
+
+@pytest.mark.parametrize("key", ["sk-sécret\n", "sk-secret"], ids=["a key that no header can hold", "nobody listens"])
+def test_the_key_is_in_no_trace(key):
+    """Neither the error nor what it came from holds it."""
+    with pytest.raises((Permanent, Retryable)) as told:
+        EndpointEmbedder("http://127.0.0.1:9/v1", "m", dimension=2, api_key=lambda: key).embed(["a"])
+    shown = "".join(traceback.format_exception(told.value)) + repr(told.value)
+    assert key.strip() not in shown
 
 
 def test_nobody_listens():

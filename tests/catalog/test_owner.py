@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog import client
 from catalog.client import Catalog, InProcess
 from catalog.embed import Lexicon
 from catalog.errors import Conflict, NotFound
@@ -26,6 +27,7 @@ from kubernaut_ray.crds.enums import WorkflowStatus
 from kubernaut_ray.crds.shared import TargetResource
 from kubernaut_ray.errors import InvalidInput, Retryable
 from tests import build
+from tests.catalog.test_workflow import FLAT
 
 
 class Shelf:
@@ -94,6 +96,56 @@ async def test_other_content_under_a_version_is_a_conflict(catalog, shelf):
         await catalog.register(shelf.put(build.workflow(content="changed")))
 
 
+async def test_a_refused_version_says_what_is_registered_and_what_to_do(catalog, shelf):
+    """Both digests and both hashes; the same schema in another bundle runs something else and is refused too."""
+    first, _ = await catalog.register(shelf.put(build.workflow()))
+    digest = f"sha256:{'e' * 64}"
+    with pytest.raises(Conflict, match="the same schema in another bundle") as told:
+        await catalog.register(shelf.put(build.workflow(container_digest=digest)))
+    for said in (digest, first.container_digest, first.content_hash, "name the registered digest"):
+        assert said in str(told.value)
+    mirrored = shelf.put(build.workflow(container_image="mirror.example/w:1"))
+    again, created = await catalog.register(mirrored)
+    assert (created, again.container_image) == (False, first.container_image)
+
+
+async def test_what_is_expected_must_be_so(catalog, shelf):
+    """A registration that expects something else of the schema writes nothing."""
+    request = shelf.put(build.workflow(content=FLAT, version="1.2.0"))
+    with pytest.raises(InvalidInput, match=r"spec\.version") as told:
+        await catalog.register(request.model_copy(update={"expected": {"version": "9.9.9"}}))
+    assert told.value.reason == "SpecDiffers"
+    assert orjson.loads(await catalog.workflows(status="", name="", limit=10, offset=0))["workflows"] == []
+    asked = request.model_copy(update={"expected": {"version": "1.2.0"}, "source": "somebody"})
+    assert (await catalog.register(asked))[0].source == "somebody"
+
+
+async def test_a_version_follows_the_next_lower_one(catalog, shelf):
+    """Also when it comes late; build metadata and spelling decide nothing but a tie, the same way every time."""
+    for order in (("1.0.0", "1.2.0", "1.1.0", "1.2.0+b", "1.2.0+a"), ("1.2.0+b", "1.1.0", "1.2.0+a", "1.2.0", "1.0.0")):
+        for version in order:
+            await catalog.register(shelf.put(build.workflow(order[0], version)))
+        page = orjson.loads(await catalog.workflows(status="", name=order[0], limit=10, offset=0))
+        assert [w["version"] for w in page["workflows"] if w["is_latest_version"]] == ["1.2.0+b"]
+    page = orjson.loads(await catalog.workflows(status="", name="1.0.0", limit=10, offset=0))
+    follows = {w["version"]: w["previous_version"] for w in page["workflows"]}
+    assert (follows["1.0.0"], follows["1.1.0"], follows["1.2.0"]) == ("", "1.0.0", "1.0.0")
+
+
+async def test_an_older_version_is_not_offered_for_a_disabled_one(catalog, shelf):
+    """Nobody decided that; explain says why, and what would help."""
+    await catalog.register(shelf.put(build.workflow()))
+    newer, _ = await catalog.register(shelf.put(build.workflow(version="2.0.0")))
+    await catalog.patch(newer.workflow_id, WorkflowPatch(status=WorkflowStatus.DISABLED, reason="bad"), "ann")
+    found = (await catalog.snapshot()).search(SearchRequest(query="OOMKilled", explain=True))
+    reasons = {one.workflow_id: one.reason for one in found.excluded}
+    assert not found.hits
+    assert reasons[newer.workflow_id] == "it is disabled: bad"
+    del reasons[newer.workflow_id]
+    (why,) = reasons.values()
+    assert why.startswith("version 2.0.0 of it is newer and is disabled: bad; no older version is offered in its place")
+
+
 async def test_newest_version_is_latest_whatever_the_order(catalog, shelf):
     """Latest is by version number, not by time of registration."""
     for version in ("1.0.0", "1.10.0", "1.9.0"):
@@ -134,6 +186,11 @@ async def test_disabling_takes_effect_and_back(catalog, shelf):
     assert not (await catalog.snapshot()).search(SearchRequest(query="OOMKilled")).hits
     on = await catalog.patch(workflow.workflow_id, WorkflowPatch(status=WorkflowStatus.ACTIVE), "bob")
     assert (on.disabled_by, on.disabled_reason, on.disabled_at) == ("", "", None)
+    assert (off.status_changed_by, off.status_changed_reason) == ("ann", "bad")
+    assert (on.status_changed_by, on.status_changed_reason, on.status_changed_at) == ("bob", "", build.NOW)
+    version = catalog.version
+    assert on == await catalog.patch(workflow.workflow_id, WorkflowPatch(status=WorkflowStatus.ACTIVE), "bob")
+    assert version == catalog.version
     assert (await catalog.snapshot()).search(SearchRequest(query="OOMKilled")).hits
 
 
@@ -227,12 +284,22 @@ async def test_executions_count_once_and_feed_the_record(catalog, shelf):
     for uid, success, ago in (("a", True, 0), ("a", True, 0), ("b", False, 0), ("c", True, 7200)):
         ended = build.NOW - timedelta(seconds=ago)
         await catalog.record_execution(
-            ExecutionRecord(execution_id=uid, workflow_id=workflow.workflow_id, success=success, finished_at=ended)
+            ExecutionRecord(
+                execution_id=uid,
+                workflow_id=workflow.workflow_id,
+                success=success,
+                finished_at=ended,
+                duration_seconds={"a": 10, "b": 20}.get(uid),
+            )
         )
     recent = orjson.loads(await catalog.execution_statistics(build.NOW - timedelta(hours=1)))
     assert (recent["total"], recent["successful"], len(recent["workflows"])) == (2, 1, 1)
     record = orjson.loads(await catalog.workflow(workflow.workflow_id))
     assert (record["total_executions"], record["successful_executions"]) == (3, 2)
+    assert (record["actual_success_rate"], record["average_duration_seconds"]) == (0.6667, 15.0)
+    assert record["last_execution_at"] == "2026-03-01T12:00:00.000000Z"
+    again, created = await catalog.register(shelf.put(build.workflow()))
+    assert (created, again.total_executions) == (False, 3)
 
 
 @pytest.mark.parametrize(
@@ -284,3 +351,108 @@ def test_version_precedence(older, newer):
 def test_version_order_is_numeric(one, two):
     """Versions compare as their numbers do."""
     assert (one < two) == (semantic(".".join(map(str, one))) < semantic(".".join(map(str, two))))
+
+
+class Counting(Lexicon):
+    """Remembers how many texts it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts = 0
+
+    def embed(self, texts: Any) -> Any:
+        self.texts += len(texts)
+        return super().embed(texts)
+
+
+async def test_a_snapshot_reads_and_embeds_what_changed_only(tmp_path, shelf):
+    """A record is embedded when it is new, and not for the next version, a new status, its statistics, or a restart."""
+    for round_ in range(2):
+        embedder = Counting()
+        owner = Owner(tmp_path, embedder=embedder, source=shelf, now=lambda: build.NOW)
+        catalog = Catalog(InProcess(owner), Lexicon())
+        if round_ == 0:
+            for version in ("1.0.0", "1.1.0", "1.2.0"):
+                workflow, _ = await catalog.register(shelf.put(build.workflow(version=version)))
+            await catalog.patch(workflow.workflow_id, WorkflowPatch(status=WorkflowStatus.DISABLED), "ann")
+            await catalog.record_execution(
+                ExecutionRecord(execution_id="a", workflow_id=workflow.workflow_id, success=True)
+            )
+            workflow = await catalog.patch(workflow.workflow_id, WorkflowPatch(status=WorkflowStatus.ACTIVE), "ann")
+        snapshot = await catalog.snapshot(catalog.version)
+        (hit,) = snapshot.search(SearchRequest(query="OOMKilled")).hits
+        assert (hit.workflow.version, hit.workflow.total_executions, hit.workflow.status) == ("1.2.0", 1, "active")
+        assert (3, 0)[round_] == embedder.texts
+        await asyncio.to_thread(owner.close)
+
+
+class Slow(InProcess):
+    """Gives snapshots when it is let."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self.let = asyncio.Event()
+        self.let.set()
+        self.asked = 0
+
+    async def snapshot(self, have: int) -> bytes:
+        self.asked += 1
+        await self.let.wait()
+        return await super().snapshot(have)
+
+
+async def test_searches_go_on_while_a_snapshot_is_made(owner, shelf, monkeypatch):
+    """Who knows of no change is answered at once from what there is; who was told a version waits for it."""
+    monkeypatch.setattr(client, "SETTLE_SECONDS", 0.01)
+    transport = Slow(owner)
+    catalog = Catalog(transport, Lexicon())
+    old = await catalog.snapshot()
+    transport.let.clear()
+    await catalog.register(shelf.put(build.workflow()))
+    assert [old] * 3 == [await catalog.snapshot() for _ in range(3)]
+    knowing = asyncio.create_task(catalog.snapshot(catalog.version))
+    await asyncio.sleep(0)
+    assert not knowing.done()
+    transport.let.set()
+    assert ((await knowing).version, transport.asked) == (1, 2)
+    assert (await catalog.snapshot()) is (await knowing)
+
+
+async def test_an_old_snapshot_is_not_searched_for_ever(owner, shelf):
+    """Searches wait when the snapshot has been known to be old for long, or when nobody asked for a while."""
+    clock = [0.0]
+    writer, transport = Catalog(InProcess(owner), Lexicon()), Slow(owner)
+    reader = Catalog(transport, Lexicon(), monotonic=lambda: clock[0])
+    await reader.snapshot()
+    await writer.register(shelf.put(build.workflow()))
+    transport.let.clear()
+    for _ in range(12):
+        clock[0] += 1.2
+        answer = asyncio.create_task(reader.snapshot())
+        await asyncio.sleep(0.05)
+        if clock[0] < client.BEHIND_SECONDS:
+            assert (await answer).version == 0
+    assert not answer.done()
+    transport.let.set()
+    assert (await answer).version == 1
+    await writer.register(shelf.put(build.workflow(version="2.0.0")))
+    clock[0] += 3600
+    assert (await reader.snapshot()).version == 2
+
+
+async def test_an_owner_that_is_away_is_noticed(owner, shelf):
+    """Polls that fail leave the snapshot in use for a moment only: what was disabled since must not be offered for long."""
+    clock = [0.0]
+    catalog = Catalog(transport := Slow(owner), Lexicon(), monotonic=lambda: clock[0])
+    held = await catalog.snapshot()
+
+    async def away(method: str, payload: bytes) -> bytes:
+        raise Retryable("away")
+
+    transport.call = away
+    clock[0] += 1.2
+    assert held is await catalog.snapshot()
+    await asyncio.sleep(0.01)
+    clock[0] += 1.2
+    with pytest.raises(Retryable, match="away"):
+        await catalog.snapshot()

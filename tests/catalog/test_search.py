@@ -19,7 +19,7 @@ from kubernaut_ray.contracts.catalog import (
     WorkflowLabels,
 )
 from kubernaut_ray.crds.enums import WorkflowStatus
-from kubernaut_ray.errors import Permanent
+from kubernaut_ray.errors import Permanent, Retryable
 from tests import build
 
 EMBEDDER = Lexicon()
@@ -155,7 +155,7 @@ def test_empty_catalog_answers():
 def test_another_embedders_snapshot_is_refused():
     """Vectors of different embedders are never compared."""
     data = pack(1, "some-model-512", CATALOG, EMBEDDER.embed([document_text(w) for w in CATALOG]))
-    with pytest.raises(Permanent, match="some-model-512"):
+    with pytest.raises(Retryable, match="some-model-512"):
         load(data, EMBEDDER)
     with pytest.raises(Permanent, match="no catalog snapshot"):
         load(b"{}", EMBEDDER)
@@ -179,6 +179,28 @@ def test_filter_keeps_recall_exact():
     found = index.nearest(query, mask, 5)
     assert len(positions) == 10
     assert index.similarity(query, exact[:5]).tolist() == pytest.approx(index.similarity(query, found).tolist())
+
+
+class Away:
+    """The embedder of the snapshot, which cannot be reached now."""
+
+    fingerprint, dimension = EMBEDDER.fingerprint, EMBEDDER.dimension
+
+    def embed(self, texts):
+        raise Retryable("embeddings endpoint http://model did not answer: ConnectError")
+
+
+def test_without_meaning_words_and_labels_answer():
+    """A query that cannot be embedded now is answered by words, at the same scale, and the answer says so."""
+    vectors = EMBEDDER.embed([document_text(w) for w in CATALOG])
+    taken = load(pack(7, EMBEDDER.fingerprint, CATALOG, vectors), Away())
+    answer = taken.search(SearchRequest(query="OOMKilled, exit code 137", min_score=0.2))
+    assert names(answer) == ["grow"]
+    assert "did not answer" in answer.degraded
+    assert answer.hits[0].score_breakdown.semantic == 0
+    full = snapshot().search(SearchRequest(query="OOMKilled, exit code 137"))
+    assert full.degraded == ""
+    assert answer.hits[0].score_breakdown.lexical == pytest.approx(2 * full.hits[0].score_breakdown.lexical, abs=1e-5)
 
 
 @given(st.text(max_size=200))

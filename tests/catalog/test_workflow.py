@@ -93,10 +93,16 @@ def test_the_bundle_that_it_came_from_wins():
 @pytest.mark.parametrize(
     ("change", "path", "says"),
     [
-        pytest.param({"metadata": {"workflow_id": "Restart"}}, "metadata.workflow_id", "must match", id="not kebab"),
-        pytest.param({"metadata": {"version": 1.0}}, "metadata.version", "put it in quotes", id="version as number"),
-        pytest.param({"metadata": {"version": "one"}}, "metadata.version", "must match", id="version not semver"),
-        pytest.param({"metadata": {"descr": "x"}}, "metadata.descr", "no such field", id="misspelt field"),
+        pytest.param({"metadata": {"workflow_id": "Restart"}}, "metadata.workflow_id", "such as restart-rollout, got", id="not kebab"),
+        pytest.param({"metadata": {"version": 1.0}}, "metadata.version", "MAJOR.MINOR.PATCH such as 1.2.0, got 1.0", id="version as number"),
+        pytest.param({"metadata": {"version": "one"}}, "metadata.version", "MAJOR.MINOR.PATCH such as 1.2.0, got 'one'", id="version not semver"),
+        pytest.param({"metadata": {"descr": "x"}}, "metadata.descr", "no such field", id="unknown field"),
+        pytest.param({"metadata": {"onwer": "x"}}, "metadata.onwer", "did you mean owner?", id="misspelt field"),
+        pytest.param({"metadata": {"owner": 7}}, "metadata.owner", "text, got 7; put it in quotes", id="number for a text"),
+        pytest.param({"metadata": "x"}, "metadata", "mapping of fields", id="text for a mapping"),
+        pytest.param(
+            {"apiVersion": "kubernaut.ai/v1alpha1"}, "apiVersion", "WorkflowSchema goes with kubernaut.io", id="the other group"
+        ),
         pytest.param({"metadata": {"description": "x" * 501}}, "metadata.description", "500", id="long sentence"),
         pytest.param({"labels": {"severity": "bad"}}, "labels.severity", "must be among", id="unknown severity"),
         pytest.param({"labels": {"priority": ["P9"]}}, "labels.priority", "P9", id="unknown priority"),
@@ -105,9 +111,22 @@ def test_the_bundle_that_it_came_from_wins():
         pytest.param({"execution": {"engine": "lambda"}}, "execution.engine", "'tekton'", id="unknown engine"),
         pytest.param({"parameters": []}, "parameters", "at least 1", id="no parameter"),
         pytest.param(
-            {"parameters": [{"name": "lower", "type": "string"}]}, "parameters[0].name", "must match", id="lower case"
+            {"parameters": [{"name": "lower", "type": "string"}]}, "parameters[0].name", "such as TARGET_NAME, got 'lower'", id="lower case"
         ),
         pytest.param({"parameters": [{"name": "A", "type": "int"}]}, "parameters[0].type", "'integer'", id="bad type"),
+        pytest.param({"parameters": "none"}, "parameters", "must be a list", id="a text for a list"),
+        pytest.param(
+            {"parameters": [{"name": "A", "type": "string", "requird": True}]},
+            "parameters[0].requird", "did you mean required?", id="misspelt parameter field",
+        ),
+        pytest.param(
+            {"parameters": [{"name": "A", "type": "string", "required": "maybe"}]},
+            "parameters[0].required", "true or false, got 'maybe'", id="neither true nor false",
+        ),
+        pytest.param(
+            {"parameters": [{"name": "A", "type": "integer", "minimum": "one"}]},
+            "parameters[0].minimum", "whole number, got 'one'", id="a word for a number",
+        ),
         pytest.param(
             {"parameters": [{"name": "A", "type": "string"}, {"name": "A", "type": "string"}]},
             "parameters[1].name", "twice", id="declared twice",
@@ -152,6 +171,16 @@ def test_a_wrong_schema_says_where_and_what_would_be_right(change, path, says):
     assert any(path == where and says in what for where, what in caught.value.problems), caught.value.problems
 
 
+def test_a_misspelt_label_is_named_where_the_label_is_missing():
+    """Any key is a custom label, so nothing else would tell."""
+    document = yaml.safe_load(FLAT)
+    document["labels"]["componet"] = document["labels"].pop("component")
+    with pytest.raises(InvalidInput) as caught:
+        parse_schema(yaml.safe_dump(document))
+    assert caught.value.problems == (("labels.component", "required, and missing; is 'componet' meant for it?"),)
+    assert caught.value.reason == "InvalidSchema"
+
+
 def test_every_problem_is_told_at_once():
     """A person corrects a file once, not once a problem."""
     with pytest.raises(InvalidInput) as caught:
@@ -172,6 +201,9 @@ def test_every_problem_is_told_at_once():
         pytest.param("", "one mapping", id="empty"),
         pytest.param("- a", "one mapping", id="a list"),
         pytest.param("a: [", "line", id="broken YAML"),
+        pytest.param("a: * b", "line 1, column 5: a value that begins with .* must be in quotes", id="a bare star"),
+        pytest.param("a:\n\tb: 1", "line 2, column 1: a tab; indent with spaces", id="a tab"),
+        pytest.param("a: b: c", "put the whole value in quotes", id="a colon in a value"),
         pytest.param("a: &x 1\nb: *x", "aliases", id="an alias"),
         pytest.param("a: 1\na: 2", "repeated", id="a repeated key"),
         pytest.param("kind: Deployment", "RemediationWorkflow", id="another kind"),

@@ -31,10 +31,21 @@ def test_the_environment_wins_over_the_file_and_arguments_over_both(
     [
         ("gateway: {replicas: 0}", "gateway.replicas"),
         ("gateway: {replicsa: 2}", "gateway.replicsa"),
+        ("catalog: {registry_access: {r: {plain_http: true, ca_file: /ca.pem}}}", "registry_access.r"),
+        ("catalog: {registry_access: {r: {client_key: /key.pem}}}", "client_key needs client_certificate"),
+        ("catalog: {registry_access: {r: {skip_tls_verify: true, ca_file: /ca.pem}}}", "would ignore ca_file"),
         ("- a list", "mapping"),
         ("gateway: {", "settings.yaml"),
     ],
-    ids=["out of range", "unknown field", "not a mapping", "not YAML"],
+    ids=[
+        "out of range",
+        "unknown field",
+        "plain and TLS",
+        "half an identity",
+        "unverified and verified",
+        "not a mapping",
+        "not YAML",
+    ],
 )
 def test_a_wrong_file_says_where(tmp_path: Path, text: str, says: str) -> None:
     """The error names the file and the field."""

@@ -13,6 +13,7 @@ from serve_apps.gateway.topology import FOLLOWED
 
 RBAC = shipped.directory() / "rbac"
 OURS = {model.META.plural for model in crds.SERVED}
+DECLARED = {model.META.plural for model in crds.DECLARED}
 
 
 def documents() -> list[dict[str, Any]]:
@@ -78,7 +79,9 @@ def test_bindings_name_roles_and_accounts_that_exist() -> None:
 @pytest.mark.parametrize(
     ("group", "resource", "verb"),
     [
-        *(("kubernaut.ai", plural, "create") for plural in sorted(OURS)),
+        *(("kubernaut.ai", plural, "create") for plural in sorted(OURS - DECLARED)),
+        *(("kubernaut.ai", plural, verb) for plural in sorted(DECLARED) for verb in ("get", "list", "watch", "patch")),
+        *(("kubernaut.ai", f"{plural}/finalizers", "update") for plural in sorted(DECLARED)),
         *(("kubernaut.ai", f"{plural}/status", "patch") for plural in sorted(OURS)),
         ("tekton.dev", "pipelineruns", "create"),
         ("tekton.dev", "taskruns", "list"),
@@ -115,6 +118,15 @@ def test_the_platform_changes_no_workload() -> None:
         ("authentication.k8s.io", "tokenreviews"),
         ("authorization.k8s.io", "subjectaccessreviews"),
     }
+
+
+def test_people_declare_and_the_platform_only_carries_out() -> None:
+    """Nobody but an operator makes or deletes a declared workflow; viewers see it."""
+    viewer, operator = (allowed(named("ClusterRole", f"kubernaut-{who}")) for who in ("viewer", "operator"))
+    for plural in DECLARED:
+        assert {verb for _, resource, verb in viewer if resource == plural} == {"get", "list", "watch"}
+        assert {"create", "update", "patch", "delete"} <= {verb for _, resource, verb in operator if resource == plural}
+        assert not {"create", "delete"} & {verb for _, resource, verb in PLATFORM if resource == plural}
 
 
 def test_the_platform_changes_no_config_map_but_the_position_of_the_event_watcher() -> None:

@@ -71,6 +71,8 @@ async def test_other_settings_replace_it(directory):
     await asyncio.to_thread(catalog_owner.ensure, args(directory))
     catalog = reach()
     await catalog.append_audit([build.audit_event(1)])
-    await asyncio.to_thread(catalog_owner.ensure, args(directory, registry_insecure=True))
+    await asyncio.to_thread(
+        catalog_owner.ensure, args(directory, registry_access={"registry.test": {"plain_http": True}})
+    )
     successor = reach()
     assert (await successor.append_audit([build.audit_event(1)])).duplicates == 1

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import structlog
+from pydantic import TypeAdapter
 
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube.client import KubeClient
@@ -17,6 +18,9 @@ from kubernaut_ray.kube.pipelines.credentials import Cluster
 from kubernaut_ray.kube.pipelines.oci import Stores
 from kubernaut_ray.kube.pipelines.runner import Runner, only_one, run_until
 from kubernaut_ray.names import WORKFLOW_NAMESPACE
+from kubernaut_ray.settings import RegistryAccess
+
+_ACCESS = TypeAdapter(dict[str, RegistryAccess])
 
 
 def _arguments() -> argparse.Namespace:
@@ -26,8 +30,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--namespace", default=WORKFLOW_NAMESPACE, help="where PipelineRuns are watched")
     parser.add_argument("--slots", type=int, default=8, help="TaskRuns at a time")
     parser.add_argument("--drain-timeout", type=float, default=20.0, help="seconds that running steps get on SIGTERM")
-    parser.add_argument("--registry-insecure", action="store_true", help="speak plain HTTP to registries")
-    parser.add_argument("--registry-config", type=Path, help="docker config.json with registry credentials")
+    parser.add_argument(
+        "--registry-access", type=_ACCESS.validate_json, help="catalog.registry_access of the settings, as JSON"
+    )
+    parser.add_argument("--registry-config", type=Path, help="docker config.json with registry logins")
     return parser.parse_args()
 
 
@@ -40,7 +46,7 @@ async def main(arguments: argparse.Namespace) -> None:
     client = await KubeClient.connect(arguments.kubeconfig)
     stores = Stores(
         arguments.data_dir / "bundles",
-        insecure=arguments.registry_insecure,
+        access=arguments.registry_access,
         registry_config=arguments.registry_config,
     )
     runner = Runner(

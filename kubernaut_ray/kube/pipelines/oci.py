@@ -16,7 +16,7 @@ import io
 import struct
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.pipelines.layout import Layout
 from kubernaut_ray.kube.pipelines.reference import LAYOUT_REGISTRY, Reference, digest_of, verify
 from kubernaut_ray.kube.pipelines.registry import Registries
+from kubernaut_ray.settings import RegistryAccess
 
 NAME = "dev.tekton.image.name"
 KIND = "dev.tekton.image.kind"
@@ -93,9 +94,15 @@ class Store(Protocol):
 class Stores:
     """Chooses the store of a reference: the layout directory for ``bundles.kubernaut.local``, a registry otherwise."""
 
-    def __init__(self, layout_dir: Path | None, *, insecure: bool = False, registry_config: Path | None = None) -> None:
+    def __init__(
+        self,
+        layout_dir: Path | None,
+        *,
+        access: Mapping[str, RegistryAccess] | None = None,
+        registry_config: Path | None = None,
+    ) -> None:
         self._layout = Layout(layout_dir) if layout_dir else None
-        self._registries = Registries(insecure=insecure, config=registry_config)
+        self._registries = Registries(access, config=registry_config)
 
     def of(self, reference: Reference) -> Store:
         if reference.registry != LAYOUT_REGISTRY:
@@ -112,6 +119,9 @@ def pull(reference: Reference, store: Store) -> Bundle:
     raw = store.manifest(reference)
     digest = reference.digest or digest_of(raw)
     verify(raw, digest, f"bundle {reference}")
+    # An index stays the pin: what runs the bundle makes the same choice from it.
+    if image := _chosen(raw, reference):
+        raw = verify(store.manifest(reference.pinned(image)), image, f"bundle {reference}")
     layers = _layers(raw, reference)
     schema, resources = "", []
     for index, layer in enumerate(layers):
@@ -185,6 +195,28 @@ def _gzip_stored(content: bytes) -> bytes:
     return header + blocks + struct.pack("<II", zlib.crc32(content), len(content) & 0xFFFFFFFF)
 
 
+def _chosen(raw: bytes, reference: Reference) -> str:
+    """Return the digest of an index's linux/amd64 image, which is the one that Tekton takes; nothing if it is no index."""
+    try:
+        document = orjson.loads(raw)
+        if not isinstance(document, dict) or "manifests" not in document:
+            return ""
+        listed = [(str(d["digest"]), dict(d.get("platform") or {})) for d in document["manifests"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"bundle {reference}: not a Tekton bundle: its index cannot be read", reason="NotABundle"
+        ) from error
+    for digest, platform in listed:
+        # A descriptor without a platform is taken for that one too, as go-containerregistry does.
+        if (platform.get("os", "linux"), platform.get("architecture", "amd64")) == ("linux", "amd64"):
+            return Reference.parse(f"{reference.image}@{digest}").digest
+    there = ", ".join(f"{p.get('os')}/{p.get('architecture')}" for _, p in listed) or "nothing"
+    raise InvalidInput(
+        f"bundle {reference}: not a Tekton bundle: Tekton takes linux/amd64 of an index, and there is {there}",
+        reason="NotABundle",
+    )
+
+
 def _layers(raw: bytes, reference: Reference) -> list[dict[str, Any]]:
     """Return the layers of a manifest that keeps Tekton's contract."""
     where = f"bundle {reference}"
@@ -210,6 +242,13 @@ def _layers(raw: bytes, reference: Reference) -> list[dict[str, Any]]:
                     "make it with kubernaut-ray workflow push, or tkn bundle push",
                     reason="NotABundle",
                 )
+        kind = said[KIND]
+        if not kind or kind.lower().removesuffix("s") != kind:
+            raise InvalidInput(
+                f"{where}: not a Tekton bundle: layer {index} has kind {kind!r}, "
+                "which must be in lower case and singular",
+                reason="NotABundle",
+            )
         identity = tuple(said[key] for key in (API_VERSION, KIND, NAME))
         if identity in seen:
             raise InvalidInput(f"{where}: two layers are {identity[1]} {identity[2]}", reason="NotABundle")
@@ -247,8 +286,10 @@ def _resource(text: str, annotations: dict[str, str], where: str) -> dict[str, A
     if not isinstance(resource, dict) or not isinstance(resource.get("metadata"), dict):
         raise InvalidInput(f"{where}: not a Kubernetes resource", reason="NotABundle")
     actual = (str(resource.get("apiVersion")), str(resource.get("kind")).lower(), str(resource["metadata"].get("name")))
-    said = (annotations[API_VERSION], annotations[KIND].lower(), annotations[NAME])
-    if actual != said:
+    said = (annotations[API_VERSION], annotations[KIND], annotations[NAME])
+    # The contract wants the whole apiVersion; tkn bundle push writes the version alone.
+    short = (actual[0].rpartition("/")[2], *actual[1:])
+    if said not in (actual, short):
         raise InvalidInput(
             f"{where}: annotated as {' '.join(said)}, but it holds {' '.join(actual)}", reason="NotABundle"
         )

@@ -22,8 +22,25 @@ RUN = names.pipeline_run(EXECUTION.spec.target_resource)
 RUNS = SETTINGS.execution.namespace
 
 
+class Counts:
+    """Statistics that count an execution once, whoever tells of it."""
+
+    def __init__(self):
+        self.told = {}
+
+    async def record(self, execution):
+        assert self.told.setdefault(execution.execution_id, execution) == execution
+
+    async def close(self):
+        """Nothing is open."""
+
+
+COUNTS = Counts()
+
+
 def make_controller(client):
-    return controller.build(Deps(client, SETTINGS, Endpoints(), lambda: "token", lambda *_: None))
+    deps = Deps(client, SETTINGS, Endpoints(), lambda: "token", lambda *_: None)
+    return controller.WorkflowExecutionController(deps, COUNTS)
 
 
 async def make_world(client):
@@ -57,8 +74,13 @@ def tekton(status, reason, **more):
 )
 async def test_a_crash_anywhere_changes_nothing(status, reason, phase):
     """One PipelineRun, each fact once, the lock released after the cooldown."""
+    COUNTS.told.clear()
     report = await crash_everywhere(make_controller, make_world, KEY, advance=tekton(status, reason))
     world = report.world.objects
+    # What Tekton could not even start says nothing about the workflow.
+    executed = reason != "CouldntGetPipeline"
+    assert [executed and status == "True"] * executed == [told.success for told in COUNTS.told.values()]
+    assert len(report.world.calls) == executed
     final = world[f"WorkflowExecution {KEY}"]["status"]
     assert (str(phase), True) == (final["phase"], final["lockReleased"])
     assert not [name for name in world if name.startswith("PipelineRun")]

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.workflow_execution import phases
-from actors.workflow_execution.decide import decide
+from actors.workflow_execution.decide import COUNTED, decide
 from actors.workflow_execution.observe import Observed
 from kubernaut_ray import clock, names
-from kubernaut_ray.conditions import is_true
-from kubernaut_ray.control.decision import Audit, Create, Delete, Patch
+from kubernaut_ray.conditions import is_true, with_condition
+from kubernaut_ray.control.decision import Audit, Call, Create, Delete, Patch
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.settings import Settings
@@ -222,11 +222,48 @@ def test_a_run_that_nobody_ends_is_given_up():
 )
 def test_the_lock_is_released_after_the_cooldown(after, mine, reason, deletes):
     """By deleting exactly its own PipelineRun."""
-    made = execution(Phase.COMPLETED, ended=NOW)
+    made = counted(execution(Phase.COMPLETED, ended=NOW))
     run = build.pipeline_run(made, "True", "Succeeded") if mine else foreign(0)[0]
     decision = decide(Observed(made, run, mine=mine), later(after), SETTINGS)
     assert reason == decision.reason
     assert deletes == any(isinstance(e, Delete) for e in decision.effects)
+
+
+def counted(made):
+    """The catalog was told of its end."""
+    conditions = with_condition(made.status.conditions, COUNTED, status=True, reason="Recorded", now=NOW)
+    return made.replace(status=made.status.replace(conditions=conditions))
+
+
+def test_an_end_is_counted_once_with_its_duration():
+    """Beside the cooldown, before it is over; then never again."""
+    made = execution(Phase.COMPLETED, start_time=NOW, ended=later(30))
+    run = build.pipeline_run(made, "True", "Succeeded")
+    decision = decide(Observed(made, run, mine=True), later(31), SETTINGS)
+    (call,) = decision.effects
+    record = call.payload["record"]
+    assert (record.execution_id, record.success, record.duration_seconds) == (made.uid, True, 30.0)
+    assert record.workflow_id == made.spec.workflow_ref.workflow_id
+    after = made.replace(status=decision.status)
+    assert decide(Observed(after, run, mine=True), later(31), SETTINGS).reason == "CoolingDown"
+
+
+def test_a_release_that_is_due_does_not_wait_for_the_count():
+    """The catalog may be away for hours; the target must not be locked for as long."""
+    made = execution(Phase.COMPLETED, start_time=NOW, ended=NOW)
+    run = build.pipeline_run(made, "True", "Succeeded")
+    decision = decide(Observed(made, run, mine=True), later(300), SETTINGS)
+    assert [type(effect) for effect in decision.effects] == [Delete]
+    released = made.replace(status=decision.status)
+    assert decide(Observed(released), later(301), SETTINGS).reason == "Counted"
+
+
+def test_what_never_ran_is_not_counted():
+    """A busy target is no failure of the workflow."""
+    made = execution(Phase.PENDING)
+    failed = decide(Observed(made.replace(spec=made.spec.replace(deadline=NOW))), later(1), SETTINGS).status
+    after = made.replace(status=failed.replace(lock_released=True))
+    assert decide(Observed(after), later(2), SETTINGS).reason == "Over"
 
 
 @pytest.mark.parametrize("mine", [True, False])
@@ -242,7 +279,7 @@ def test_deletion_takes_its_own_pipeline_run_along(mine):
 
 def test_a_finished_one_rests():
     """No timer, no effect."""
-    decision = decide(Observed(execution(Phase.COMPLETED, lock_released=True)), later(9999), SETTINGS)
+    decision = decide(Observed(counted(execution(Phase.COMPLETED, lock_released=True))), later(9999), SETTINGS)
     assert (decision.status, decision.effects, decision.wake_at) == (None, (), None)
 
 
@@ -264,6 +301,6 @@ def test_any_observation_has_a_legal_answer(phase, whose, condition, after, dele
     assert sum(isinstance(e, Create) for e in decision.effects) <= (
         run is None and phase is Phase.PENDING and not deleted
     )
-    assert all(isinstance(e, Create | Delete | Patch | Audit) for e in decision.effects)
+    assert all(isinstance(e, Create | Delete | Patch | Audit | Call) for e in decision.effects)
     if new.phase is Phase.FAILED and made.status.phase is not Phase.FAILED:
         assert new.failure_details is not None

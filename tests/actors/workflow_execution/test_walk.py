@@ -25,9 +25,21 @@ pytestmark = pytest.mark.integration
 LABELS = {"app": "web"}
 
 
+class Counts:
+    def __init__(self):
+        self.told = []
+
+    async def record(self, execution):
+        self.told.append(execution)
+
+    async def close(self):
+        """Nothing is open."""
+
+
 class Sink:
     def __init__(self):
         self.types = []
+        self.counts = Counts()
 
     async def record(self, event):
         self.types.append(fits(event).event_type)
@@ -40,7 +52,8 @@ async def system(kube, api_server, namespace, tmp_path):
     settings = Settings.load(namespace=namespace, execution={"cooldown": 1.0})
     queue, sink = WorkQueue(), Sink()
     deps = Deps(kube, settings, Endpoints(), lambda: "", lambda *_: None)
-    loop = ControlLoop(controller.build(deps), kube, sink, queue, settings=settings.fleet, namespace=namespace)
+    made = controller.WorkflowExecutionController(deps, sink.counts)
+    loop = ControlLoop(made, kube, sink, queue, settings=settings.fleet, namespace=namespace)
     runner = Runner(kube, Cluster.read(api_server), Stores(tmp_path / "bundles"), tmp_path)
     await runner.start()
     running = asyncio.create_task(loop.run())
@@ -90,6 +103,7 @@ async def test_an_execution_changes_the_world(system, kube, namespace, tmp_path)
     changed = await kube.get(DEPLOYMENT, "web", namespace)
     assert changed["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] == "256Mi"
     assert system.types == ["workflow.started", "workflow.completed"]
+    assert [told.success for told in system.counts.told] == [True]
     with pytest.raises(NotFound):
         await kube.get(PIPELINE_RUN, status["pipelineRunRef"]["name"], "kubernaut-workflows")
 

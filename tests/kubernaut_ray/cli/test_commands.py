@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from kubernaut_ray import __version__
 from kubernaut_ray.cli import app
 from kubernaut_ray.cli.connection import Exit
+from tests import registry
 
 run = CliRunner()
 
@@ -20,7 +23,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check", "audit list", "audit show", "audit export", "audit verify", "audit archive", "audit keys", "audit hold add", "audit hold release", "audit hold list"]
+    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow show", "workflow disable", "workflow enable", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check", "audit list", "audit show", "audit export", "audit verify", "audit archive", "audit keys", "audit hold add", "audit hold release", "audit hold list"]
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     """Each help text says what the command does."""
@@ -54,8 +57,6 @@ def test_send_says_what_is_wrong_with_a_file(tmp_path: Path, content: bytes | No
 
 def test_crds_prints_manifests_for_kubectl() -> None:
     """All kinds are printed as one YAML stream."""
-    import yaml
-
     documents = list(yaml.safe_load_all(run.invoke(app, ["crds"]).output))
     assert {d["spec"]["names"]["kind"] for d in documents} >= {"RemediationRequest", "NotificationRequest"}
 
@@ -65,3 +66,24 @@ def test_validate_names_every_problem(tmp_path: Path) -> None:
     result = run.invoke(app, ["workflow", "validate", str(tmp_path)])
     assert result.exit_code == Exit.REFUSED
     assert "workflow-schema.yaml" in result.output
+
+
+def test_push_reaches_a_registry_by_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag, the environment or a settings file say how; the pinned reference is printed."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    folder = Path(__file__).parents[3] / "manifests" / "workflows" / "restart-rollout"
+    with registry.running(tmp_path) as host:
+        command = ["workflow", "push", str(folder), "--to", f"{host}/w:1", "--data-dir", str(tmp_path)]
+        refused = run.invoke(app, command)
+        assert refused.exit_code != 0
+        assert "plain_http" in refused.output.replace("\n", " ")
+        first = run.invoke(app, [*command, "--plain-http"])
+        access = {host: {"plain_http": True}}
+        settings = tmp_path / "settings.yaml"
+        settings.write_text(yaml.safe_dump({"catalog": {"registry_access": access}}))
+        second = run.invoke(app, [*command, "--config", str(settings)])
+        monkeypatch.setenv("KUBERNAUT_CATALOG__REGISTRY_ACCESS", json.dumps(access))
+        third = run.invoke(app, command)
+    assert [first.exit_code, second.exit_code, third.exit_code] == [0, 0, 0]
+    assert first.output.startswith(f"{host}/w:1@sha256:")
+    assert first.output == second.output == third.output

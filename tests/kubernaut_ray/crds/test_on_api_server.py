@@ -28,7 +28,11 @@ def fresh(obj: CustomResource, namespace: str) -> dict[str, object]:
     return {**obj.to_object(), "metadata": {"name": obj.name, "namespace": namespace}}
 
 
-@pytest.mark.parametrize("obj", [*OBJECTS, build.silence(silenced_count=3, summary="x")], ids=lambda obj: obj.kind())
+@pytest.mark.parametrize(
+    "obj",
+    [*OBJECTS, build.silence(silenced_count=3, summary="x"), build.declared_workflow()],
+    ids=lambda obj: obj.kind(),
+)
 async def test_what_we_write_is_stored_whole(kube: KubeClient, namespace: str, obj: CustomResource) -> None:
     """Nothing is refused, nothing is pruned, in spec and in status."""
     resource = resources.of(type(obj))

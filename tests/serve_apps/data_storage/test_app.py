@@ -19,7 +19,7 @@ from catalog.errors import Conflict
 from catalog.owner import Owner
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.timeline import Timeline
-from kubernaut_ray.errors import Retryable
+from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube.client import UserInfo
 from serve_apps.data_storage.app import MAX_BODY_BYTES, RULES, create_app
 from serve_apps.data_storage.deps import Deps
@@ -184,6 +184,61 @@ async def test_disable_and_enable(shop):
     problem(await shop.client.patch(path, json={"status": "sleeping"}), 400)
     problem(await shop.client.patch("/api/v1/workflows/nope", json={"status": "active"}), 404)
     problem(await shop.client.get("/api/v1/workflows/nope"), 404)
+
+
+async def test_only_what_may_change_is_changed(shop):
+    """Every immutable and every unknown field is named, and nothing is changed."""
+    workflow = (await shop.client.post("/api/v1/workflows", json=await shop.bundle())).json()
+    path = f"/api/v1/workflows/{workflow['workflow_id']}"
+    change = {"status": "disabled", "description": "x", "version": "2.0.0", "colour": "red"}
+    answer = problem(await shop.client.patch(path, json=change), 400)
+    told = {one["field"]: one["message"] for one in answer["field_errors"]}
+    assert set(told) == {"body.description", "body.version", "body.colour"}
+    assert "immutable; register a new version" in told["body.version"]
+    assert "what may change: status, reason, source" in told["body.colour"]
+    assert (await shop.client.get(path)).json()["status"] == "active"
+    assert problem(await shop.client.patch(path, json={"reason": "no status"}), 400)["field_errors"]
+
+
+async def test_who_changed_a_status_on_whose_behalf(shop):
+    """The record says the source, the trail says the user and the source; enabling is on record too."""
+    workflow = (await shop.client.post("/api/v1/workflows", json=await shop.bundle() | {"source": "a test"})).json()
+    path = f"/api/v1/workflows/{workflow['workflow_id']}"
+    change = {"status": "disabled", "reason": "gone", "source": "remediationworkflow a/b"}
+    off = (await shop.client.patch(path, json=change)).json()
+    assert (off["disabled_by"], off["status_changed_by"]) == ("remediationworkflow a/b", "remediationworkflow a/b")
+    on = (await shop.client.patch(f"{path}/enable", params={"reason": "back"})).json()
+    assert (on["status"], on["status_changed_reason"], on["disabled_reason"]) == ("active", "back", "")
+    created, changed, back = shop.said.events
+    assert created.event_data["source"] == "a test"
+    assert (changed.actor_id, changed.event_data["source"]) == ("system:unauthenticated", "remediationworkflow a/b")
+    assert back.event_data["reason"] == "back"
+
+
+async def test_refusals_of_a_registration_are_told_apart(shop):
+    """By ``reason``: no bundle, a bundle that differs from what is expected, a registry that is away."""
+    pinned = await shop.bundle()
+    differs = await shop.client.post("/api/v1/workflows", json=pinned | {"expected": {"version": "9.9.9"}})
+    answer = problem(differs, 400)
+    assert (answer["reason"], answer["field_errors"][0]["field"]) == ("SpecDiffers", "spec.version")
+    none = {"container_image": "bundles.kubernaut.local/workflows/none:1.0.0"}
+    assert problem(await shop.client.post("/api/v1/workflows", json=none), 400)["reason"] == "NotFound"
+    dead = {"container_image": "127.0.0.1:1/workflows/none:1.0.0"}
+    assert problem(await shop.client.post("/api/v1/workflows", json=dead), 503)["reason"] == "RegistryUnavailable"
+
+
+async def test_a_registry_that_refuses_us_is_not_our_failure(tmp_path):
+    """502 with the reason: credentials are wrong, which nobody needs the log for."""
+
+    class Closed:
+        def workflow(self, ref: str) -> tuple[Any, Any]:
+            raise Permanent(f"bundle {ref}: the registry wants other credentials", reason="RegistryDenied")
+
+    owner = Owner(tmp_path, embedder=Lexicon(), source=Closed(), now=lambda: build.NOW)
+    async with app_of(owner, Said()) as client:
+        answer = problem(await client.post("/api/v1/workflows", json={"container_image": "r.example/w:1"}), 502)
+    assert (answer["reason"], "other credentials" in answer["detail"]) == ("RegistryDenied", True)
+    await asyncio.to_thread(owner.close)
 
 
 @pytest.mark.parametrize(
