@@ -82,6 +82,8 @@ class _Pending:
     """What the running transaction adds."""
 
     tip: Tip
+    leaves: list[bytes]
+    """The hashes of the records that are not sealed, those of committed ones too."""
     ids: dict[int, int] = field(default_factory=dict)
     ends: dict[str, End] = field(default_factory=dict)
     lasts: dict[int, int] = field(default_factory=dict)
@@ -96,7 +98,8 @@ class Trail:
         self._ids, self._lasts = Known(), Known()
         self._ends: OrderedDict[str, End] = OrderedDict()
         self._tip = read_tip(connection)
-        self._pending = _Pending(self._tip)
+        self._leaves = _read_leaves(connection, self._tip.sealed)
+        self._pending = _Pending(self._tip, list(self._leaves))
         self._load(connection, now)
 
     @property
@@ -128,7 +131,7 @@ class Trail:
             digest = record_hash(sequence, position, link, stored, body)
             positions.append(position)
             previous.append(link)
-            hashes.append(digest)
+            hashes.append(bytes.fromhex(digest))
             ends[one] = End(position, digest)
             lasts[one] = sequence
         # DuckDB finds it by the name that it has here, at half of what registering and forgetting it would cost.
@@ -137,7 +140,7 @@ class Trail:
                 "seq": np.arange(first, sequence + 1),
                 "position": positions,
                 "previous": _digests(previous),
-                "hash": _digests(hashes),
+                "hash": _fixed(b"".join(hashes), 32),
                 "stored_us": np.full(len(fresh), stored),
                 "event_id": pa.ExtensionArray.from_storage(pa.uuid(), _fixed(ids.tobytes(), 16)),
                 **{name: events[name] for name in _PASSED_ON},
@@ -147,6 +150,7 @@ class Trail:
         connection.execute(_INSERT)
         pending = self._pending
         pending.tip = replace(pending.tip, sequence=sequence)
+        pending.leaves += hashes
         pending.ends.update(ends)
         pending.lasts.update((known.key(one), last) for one, last in lasts.items())
         while pending.tip.sequence - pending.tip.sealed >= self._checkpoint_events:
@@ -168,12 +172,12 @@ class Trail:
         """Take over what the transaction added, or forget it."""
         pending = self._pending
         if committed:
-            self._tip = pending.tip
+            self._tip, self._leaves = pending.tip, pending.leaves
             self._ids.forget_below(pending.first_hot)
             self._ids.put(pending.ids)
             self._lasts.put(pending.lasts)
             self._keep(pending.ends)
-        self._pending = _Pending(self._tip)
+        self._pending = _Pending(self._tip, list(self._leaves))
 
     def archived(self, first_hot: int, chains: Iterable[str]) -> None:
         """Learn that this transaction takes rows below ``first_hot`` out of the table, and which chains end among them."""
@@ -183,10 +187,10 @@ class Trail:
     def _seal(self, connection: Connection, last: int, now: datetime) -> Checkpoint:
         tip = self._pending.tip
         first = tip.sealed + 1
-        rows = connection.execute(
-            "SELECT hash FROM audit_events WHERE seq BETWEEN ? AND ? ORDER BY seq", [first, last]
-        ).fetchall()
-        leaves = [bytes(digest) for (digest,) in rows]
+        leaves, self._pending.leaves = (
+            self._pending.leaves[: last - tip.sealed],
+            self._pending.leaves[last - tip.sealed :],
+        )
         checkpoint = self._key.sign(
             Checkpoint(
                 number=tip.checkpoint + 1,
@@ -301,6 +305,11 @@ def read_tip(connection: Connection) -> Tip:
         return Tip(sequence)
     checkpoint = Checkpoint.model_validate_json(last[0])
     return Tip(sequence, checkpoint.last_sequence, checkpoint.number, checkpoint_hash(checkpoint))
+
+
+def _read_leaves(connection: Connection, sealed: int) -> list[bytes]:
+    rows = connection.execute("SELECT hash FROM audit_events WHERE seq > ? ORDER BY seq", [sealed]).fetchall()
+    return [bytes(digest) for (digest,) in rows]
 
 
 def _stored(connection: Connection, sequences: Sequence[int]) -> set[str]:
