@@ -9,10 +9,11 @@ the contract's model. When anything is wrong with the batch there is no answer, 
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import UNSET, Meta, UnsetType
 
 from catalog.events import Columns, canonical_event, microseconds
@@ -20,12 +21,12 @@ from kubernaut_ray.contracts.audit import EVENT_VERSION, MAX_BATCH, AuditEvent
 from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from kubernaut_ray.errors import InvalidInput
 
+Chars = npt.NDArray[np.uint8]
+
 NESTED = 6
 """Lists and objects in ``event_data`` may be nested so deep in a plain event."""
 _FIRST_BEYOND_BMP = 0xF0
 
-_IDS = re.compile(r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\n)*")
-_INSTANTS = re.compile(r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\n)*")
 _TYPE = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)+")
 
 _TEXT = {limit: Annotated[str, Meta(max_length=limit)] for limit in (20, 50, 100, 253, 255)}
@@ -94,7 +95,7 @@ def read(batch: bytes) -> Columns | None:
                 event_us.append(microseconds(event.event_timestamp))
             else:
                 written.append(event.event_timestamp)
-                event_us.append(microseconds(datetime.fromisoformat(event.event_timestamp)))
+                event_us.append(None)
             ids.append(event.event_id)
             types.append(event.event_type)
             correlations.append(event.correlation_id)
@@ -104,11 +105,50 @@ def read(batch: bytes) -> Columns | None:
             bodies.append(body)
     except (*_NOT_PLAIN, ValueError, InvalidInput):
         return None
-    fits = _all(_IDS, ids) and _all(_INSTANTS, written) and all(_TYPE.fullmatch(one) for one in set(types))
-    return told if fits else None
+    return told if _fits(told, written) else None
 
 
-def _all(pattern: re.Pattern[str], texts: list[str]) -> bool:
-    """Whether each of these texts is a match: asked at once for all of them."""
-    joined = "".join([f"{one}\n" for one in texts])
-    return pattern.fullmatch(joined) is not None and joined.count("\n") == len(texts)
+def _fits(told: Columns, written: list[str]) -> bool:
+    """Check what the decoder did not, for the whole batch at once, and fill in the instants of the plain events."""
+    ids, instants = _matrix(told["event_id"], _ID), _matrix(written, _INSTANT)
+    if ids is None or instants is None or not all(map(_TYPE.fullmatch, set(told["event_type"]))):
+        return False
+    try:
+        # Without the Z, which NumPy does not take.
+        plain = np.ascontiguousarray(instants[:, :-1]).view("S26")[:, 0].astype("M8[us]").astype(np.int64)
+    except ValueError:
+        return False
+    given = iter(plain.tolist())
+    told["event_us"] = [next(given) if us is None else us for us in told["event_us"]]
+    return True
+
+
+def _matrix(texts: list[str], pattern: Chars) -> Chars | None:
+    """Return texts as rows of characters; ``None`` when one of them is not as the pattern allows, place by place."""
+    width = len(pattern)
+    if set(map(len, texts)) - {width}:
+        return None
+    try:
+        rows = np.frombuffer("".join(texts).encode("ascii"), np.uint8).reshape(-1, width)
+    except UnicodeEncodeError:
+        return None
+    return rows if bool((_CLASSES[rows] & pattern).all()) else None
+
+
+def _classes(pattern: str) -> Chars:
+    """Return for each place of a pattern which classes of characters it allows: a bit for each."""
+    return np.asarray([_BITS.get(sign, 0) for sign in pattern], np.uint8)
+
+
+_BITS = {"h": 1, "9": 2, "1": 4, "-": 8, "T": 16, ":": 32, ".": 64, "Z": 128}
+"""``h`` a hexadecimal digit, ``9`` a digit, ``1`` one that is not 0; others stand for themselves."""
+_CLASSES = np.zeros(256, np.uint8)
+for _sign in map(chr, range(128)):
+    _CLASSES[ord(_sign)] = (
+        _BITS.get(_sign if _sign in "-T:.Z" else "", 0)
+        | (_sign in "0123456789abcdef") * 1
+        | (_sign in "0123456789") * 2
+        | (_sign in "123456789") * 4
+    )
+_ID = _classes("hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh")
+_INSTANT = _classes("1999-99-99T99:99:99.999999Z")
