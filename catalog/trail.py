@@ -179,6 +179,14 @@ class Trail:
             self._keep(pending.ends)
         self._pending = _Pending(self._tip, list(self._leaves))
 
+    def forget(self, connection: Connection, now: datetime) -> None:
+        """Let go of ids that nobody can tell again, because events as old as they are refused."""
+        row = connection.execute(
+            "SELECT min(seq) FROM audit_events WHERE stored_us >= ?", [microseconds(now - MEMORY)]
+        ).fetchone()
+        if row is not None and row[0] is not None:
+            self._ids.forget_below(int(row[0]))
+
     def archived(self, first_hot: int, chains: Iterable[str]) -> None:
         """Learn that this transaction takes rows below ``first_hot`` out of the table, and which chains end among them."""
         self._pending.first_hot = first_hot
@@ -252,11 +260,9 @@ class Trail:
 
     def _load(self, connection: Connection, now: datetime) -> None:
         since = microseconds(now - MEMORY)
-        rows = connection.execute("SELECT event_id::VARCHAR, seq FROM audit_events WHERE stored_us >= ?", [since])
-        while block := rows.fetchmany(100_000):
-            self._ids.load(
-                id_keys(id_bytes([one for one, _ in block])), np.asarray([seq for _, seq in block], dtype=np.int64)
-            )
+        query = f"SELECT event_id::VARCHAR AS id, seq FROM audit_events WHERE stored_us >= {since}"  # noqa: S608 - a number
+        for block in connection.sql(query).to_arrow_reader(100_000):
+            self._ids.load(id_keys(_id_bytes_of(block.column(0))), block.column(1).to_numpy())
         chains = connection.execute(
             "SELECT correlation_id, max(last) AS last FROM ("
             "  SELECT correlation_id, seq AS last FROM audit_events"
@@ -270,7 +276,17 @@ class Trail:
 
 def id_bytes(ids: Sequence[str]) -> Ids:
     """Return event ids (UUIDs in lower-case text) as rows of 16 bytes."""
-    digits = np.frombuffer("".join(ids).encode(), dtype=np.uint8).reshape(len(ids), 36)[:, _DIGITS]
+    return _unhex(np.frombuffer("".join(ids).encode(), dtype=np.uint8).reshape(len(ids), 36))
+
+
+def _id_bytes_of(ids: pa.StringArray) -> Ids:
+    """Do the same with a column, without making strings of it."""
+    texts = np.frombuffer(ids.cast(pa.binary()).cast(pa.binary(36)).buffers()[1], dtype=np.uint8)
+    return _unhex(texts.reshape(-1, 36)[ids.offset : ids.offset + len(ids)])
+
+
+def _unhex(texts: Ids) -> Ids:
+    digits = texts[:, _DIGITS]
     nibbles = np.where(digits > ord("9"), digits - (ord("a") - 10), digits - ord("0")).astype(np.uint8)
     return nibbles[:, ::2] << np.uint8(4) | nibbles[:, 1::2]
 
