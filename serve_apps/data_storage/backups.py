@@ -41,7 +41,7 @@ async def begin(asked: BackupRequest, request: Request, deps: Given) -> Backup:
     "/backups/{name}",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {TAR: {}}, "description": "The file."},
+        200: {"content": {TAR: {"schema": {"type": "string", "format": "binary"}}}, "description": "The file."},
         202: {"model": Backup, "description": "It is still being made."},
         **problems(404, 500),
     },
