@@ -26,7 +26,7 @@ from catalog.ledger.finding import Account, Finding, Kind
 from catalog.ledger.record import Entry
 from catalog.ledger.signing import SigningKey
 from catalog.owner import Owner
-from kubernaut_ray.cli import app
+from kubernaut_ray.cli import app, connection
 from kubernaut_ray.cli import audit_view as view
 from kubernaut_ray.cli import trail as reading
 from kubernaut_ray.cli.connection import CommandError, Exit, out
@@ -74,6 +74,13 @@ def a_trail() -> Trail:
         if number % 12 == 11:
             trail.seal()
     return trail
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal on which no word is folded, whatever was the width when the console was made."""
+    for console in (connection.out, connection.err):
+        monkeypatch.setattr(console, "_width", 240)
 
 
 @pytest.fixture
