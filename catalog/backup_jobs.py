@@ -110,7 +110,7 @@ class Backups:
                 raise Conflict(f"the backup {state.name} is still being made")
             self._file(state.name).unlink(missing_ok=True)
             self._state = None
-        return {"deleted": True}
+            return state.to_json()
 
     def _found(self, name: str) -> Backup:
         state = self._state

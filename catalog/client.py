@@ -239,8 +239,9 @@ class Catalog:
         answer = orjson.loads(await self._call("backup_read", {"name": name, "offset": offset}))
         return base64.b64decode(answer["data"])
 
-    async def delete_backup(self, name: str) -> None:
-        await self._call("backup_delete", {"name": name})
+    async def delete_backup(self, name: str) -> Backup:
+        """Delete a backup. Raises ``NotFound``, ``Conflict`` while it is being made."""
+        return Backup.model_validate_json(await self._call("backup_delete", {"name": name}))
 
     async def timeline(self, remediation_id: str) -> bytes:
         return await self._call("timeline", {"remediation_id": remediation_id})

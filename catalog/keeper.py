@@ -165,6 +165,7 @@ class Keeper:
                 if elapsed >= MAINTENANCE:
                     elapsed = 0.0
                     self.archive({})
+                    self._store.write(lambda c: self._trail.forget(c, self._now())).result()
                 if unfolded >= FOLDING:
                     unfolded = 0.0
                     self._store.checkpoint().result()

@@ -128,7 +128,7 @@ class Owner:
             elif method in self._reads:
                 self._pool.submit(self._read, self._reads[method], payload, answer)
             elif method == "audit_append":
-                self._write(self._audit_append(unpack(payload)), answer)
+                self._append(unpack(payload), answer)
             elif method in self._writes:
                 self._write(self._writes[method](orjson.loads(payload)), answer)
             else:
@@ -166,6 +166,8 @@ class Owner:
             self._refuse(answer, error)
 
     def _write(self, operation: Answer, answer: Future[bytes]) -> None:
+        """Run an operation that may change the catalog, and learn its version."""
+
         def finish(done: Future[tuple[bytes, int]]) -> None:
             error = done.exception()
             if error is not None:
@@ -175,6 +177,19 @@ class Owner:
             self._reply(answer, result)
 
         self._store.write(lambda c: (operation(c), records.version(c))).add_done_callback(finish)
+
+    def _append(self, events: Columns, answer: Future[bytes]) -> None:
+        count = len(events["event_id"])
+
+        def finish(done: Future[int]) -> None:
+            error = done.exception()
+            if error is not None:
+                self._refuse(answer, error)
+                return
+            stored = done.result()
+            self._reply(answer, _json(AuditBatchResult(stored=stored, duplicates=count - stored)))
+
+        self._store.write(lambda c: self._keeper.append(c, events)).add_done_callback(finish)
 
     def _register(self, payload: bytes, answer: Future[bytes]) -> None:
         try:
@@ -197,15 +212,6 @@ class Owner:
             return _json(records.patch(connection, payload["workflow_id"], change, payload["by"], self._now()))
 
         return patch
-
-    def _audit_append(self, events: Columns) -> Answer:
-        count = len(events["event_id"])
-
-        def append(connection: Connection) -> bytes:
-            stored = self._keeper.append(connection, events)
-            return _json(AuditBatchResult(stored=stored, duplicates=count - stored))
-
-        return append
 
     def _audit_find(self, payload: Any) -> Answer:
         query = AuditQuery.model_validate(payload)

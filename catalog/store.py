@@ -29,6 +29,8 @@ T = TypeVar("T")
 GROUP = 256
 """At most this many writes share a transaction."""
 MEMORY_LIMIT = "512MB"
+THREADS = "1"
+"""Writer and reader each work on the thread that calls. Handing a small append over to another costs half of it again."""
 CHECKPOINT_BYTES = 128 << 20
 """The write-ahead log is folded into the file when it is this long: some 120,000 audit events, which is one row group of the
 database. Folding less at a time rewrites the last row group over and over; more makes a restart after a crash slow."""
@@ -267,7 +269,7 @@ def _open(file: Path, memory_limit: str = MEMORY_LIMIT) -> Connection:
 def _connect(file: Path, *, read_only: bool, memory_limit: str = MEMORY_LIMIT) -> Connection:
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory_limit,
-        "threads": "2",
+        "threads": THREADS,
         "checkpoint_threshold": f"{CHECKPOINT_BYTES >> 20}MiB",
     }
     try:

@@ -61,11 +61,10 @@ async def fetch(name: Name, deps: Given) -> Response:
     return StreamingResponse(_pieces(deps.catalog, name), media_type=TAR, headers=headers)
 
 
-@router.delete("/backups/{name}", status_code=204, responses=problems(404, 409))
-async def forget(name: Name, deps: Given) -> Response:
-    """Delete a backup that was fetched."""
-    await deps.catalog.delete_backup(name)
-    return Response(status_code=204)
+@router.delete("/backups/{name}", responses=problems(404, 409))
+async def forget(name: Name, deps: Given) -> Backup:
+    """Delete a backup that was fetched; says what it was."""
+    return await deps.catalog.delete_backup(name)
 
 
 async def _pieces(catalog: Catalog, name: str) -> AsyncIterator[bytes]:

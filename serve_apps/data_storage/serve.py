@@ -7,6 +7,7 @@ owner when it starts. A replica holds no state: killing one loses nothing.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -82,6 +83,8 @@ class DataStorageReplica:
             lifespan=self._lifespan,
         )
         self._app = create_app(self._deps)
+        gc.collect()
+        gc.freeze()  # What is here now stays; looking through it again with every so many events costs more than it frees.
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._app

@@ -127,7 +127,7 @@ def test_one_at_a_time_and_only_the_last(tmp_path: Path) -> None:
         assert (tmp_path / "out/catalog/audit-signing.key").read_bytes() == (
             tmp_path / "audit-signing.key"
         ).read_bytes()
-        assert kept.ask("backup_delete", name=first["name"])["deleted"]
+        assert kept.ask("backup_delete", name=first["name"]) == state
         answer = orjson.loads(kept.owner.call("backup_state", orjson.dumps({"name": first["name"]})).result(10))
         assert answer["error"]["kind"] == "NotFound"
     finally:

@@ -110,6 +110,19 @@ async def test_duplicates_take_no_sequence(kept: Kept) -> None:
     assert await kept.findings(Wanted(correlation_id="rr-a")) == []
 
 
+def test_ids_that_nobody_can_tell_again_are_forgotten(kept: Kept) -> None:
+    """What is older than the door lets in need not be remembered; what is not still is."""
+    kept.tell(*story(0, 3))
+    kept.time.now += timedelta(days=5)
+    kept.tell(*story(3, 2))
+    kept.again()
+    trail, store = kept.owner._keeper._trail, kept.owner._store
+    kept.time.now += timedelta(days=4)
+    store.write(lambda c: trail.forget(c, kept.time())).result(5)
+    assert len(trail._ids) == 2
+    assert kept.tell(*story(3, 2)) == 0
+
+
 async def test_checkpoints_come_by_count_by_request_and_at_the_end(kept: Kept) -> None:
     """Every five records, when asked, and when the owner closes; nothing new gives none."""
     kept.tell(*story(0, 12))
