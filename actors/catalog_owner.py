@@ -8,6 +8,7 @@ acknowledged is there, what it had not is told again by clients that know their 
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import sys
@@ -44,6 +45,8 @@ class CatalogOwner:
     def __init__(self, settings: Mapping[str, Any], digest: str) -> None:
         self._digest = digest
         self._owner = _open(Settings(**settings))
+        gc.collect()
+        gc.freeze()  # What is here now stays; looking through it again with every so many events costs more than it frees.
 
     async def call(self, method: str, payload: bytes) -> bytes:
         answer = await asyncio.wrap_future(self._owner.call(method, payload))
@@ -91,6 +94,7 @@ def _open(settings: Settings) -> Owner:
                 now=utcnow,
                 policy=TrailPolicy.of(catalog),
                 memory_limit=catalog.database_memory,
+                bundles=settings.data_dir / "bundles",
             )
         except Permanent as error:
             if error.reason != "StoreInUse" or time.monotonic() > deadline:

@@ -246,14 +246,16 @@ def main(kind: str, folder: Path, *arguments: str) -> None:
     import socket
 
     fd, token, *rest = arguments
-    with socket.socket(fileno=os.dup(int(fd))) as listening:
-        port = listening.getsockname()[1]
+    # As a socket, not by its number: uvicorn takes a number for a Unix socket and leaves Nagle's algorithm on, 40 ms an answer.
+    listening = socket.socket(fileno=int(fd))
+    port = listening.getsockname()[1]
     app = (
         ours(folder, port, token, Path(rest[0]))
         if kind == "ours"
         else theirs(folder, port, token, rest[0], *json.loads(rest[1]))
     )
-    uvicorn.run(app, fd=int(fd), log_level="warning", access_log=False, loop="uvloop", http="httptools")
+    config = uvicorn.Config(app, log_level="warning", access_log=False, loop="uvloop", http="httptools")
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

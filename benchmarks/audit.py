@@ -287,7 +287,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="8 seconds instead of 30")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--seconds", type=float, metavar="N", help="tell events for so long")
-    parser.add_argument("--connections", type=int, default=4, metavar="N", help="tell on so many (%(default)s)")
+    parser.add_argument("--connections", type=int, default=6, metavar="N", help="tell on so many (%(default)s)")
     options = parser.parse_args()
     seconds = options.seconds or (8.0 if options.quick else 30.0)
     console = Console()

@@ -8,6 +8,7 @@ it has just registered it finds. Everybody else is answered from the snapshot in
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextvars
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -26,6 +27,7 @@ from catalog.ledger.record import Page, read_page
 from catalog.snapshot import Snapshot
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.audit import AuditBatchResult, AuditEvent
+from kubernaut_ray.contracts.backup import Backup, BackupRequest
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, Workflow, WorkflowPatch
 from kubernaut_ray.contracts.investigation import InvestigationSession
@@ -223,6 +225,23 @@ class Catalog:
         """Return the questions in vain, as ``catalog.gaps.report`` takes them."""
         asked = {"since_us": microseconds(since), "min_relevance": min_relevance, "limit": limit}
         return orjson.loads(await self._call("search_gaps", asked))
+
+    async def start_backup(self, request: BackupRequest) -> Backup:
+        """Begin a backup; the one before is gone then. Raises ``Conflict`` while one is being made."""
+        return Backup.model_validate_json(await self._call("backup_start", request.to_json()))
+
+    async def backup(self, name: str) -> Backup:
+        """Say how a backup stands. Raises ``NotFound``."""
+        return Backup.model_validate_json(await self._call("backup_state", {"name": name}))
+
+    async def read_backup(self, name: str, offset: int) -> bytes:
+        """Return a piece of a finished backup; empty at its end. Raises ``NotFound``, ``Conflict`` when it is not done."""
+        answer = orjson.loads(await self._call("backup_read", {"name": name, "offset": offset}))
+        return base64.b64decode(answer["data"])
+
+    async def delete_backup(self, name: str) -> Backup:
+        """Delete a backup. Raises ``NotFound``, ``Conflict`` while it is being made."""
+        return Backup.model_validate_json(await self._call("backup_delete", {"name": name}))
 
     async def timeline(self, remediation_id: str) -> bytes:
         return await self._call("timeline", {"remediation_id": remediation_id})

@@ -57,7 +57,9 @@ class Keeper:
     def __init__(self, store: Store, directory: Path, policy: TrailPolicy, now: Clock) -> None:
         self._store, self._policy, self._now = store, policy, now
         self._directory = directory / ARCHIVE
-        key = SigningKey.load(policy.signing_key or directory / KEY_FILE)
+        self.key_file = policy.signing_key or directory / KEY_FILE
+        """The private key that signs."""
+        key = SigningKey.load(self.key_file)
         self._trail = store.write(
             lambda c: Trail(c, key, checkpoint_events=policy.checkpoint_events, now=now())
         ).result()
@@ -163,6 +165,7 @@ class Keeper:
                 if elapsed >= MAINTENANCE:
                     elapsed = 0.0
                     self.archive({})
+                    self._store.write(lambda c: self._trail.forget(c, self._now())).result()
                 if unfolded >= FOLDING:
                     unfolded = 0.0
                     self._store.checkpoint().result()

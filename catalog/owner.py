@@ -23,6 +23,8 @@ import structlog
 from pydantic import ValidationError
 
 from catalog import agreement, audit, etags, executions, records, searches, sessions
+from catalog.backup import Sources
+from catalog.backup_jobs import Backups
 from catalog.draft import Draft
 from catalog.embed import Embedder
 from catalog.errors import Conflict, NotFound, PreconditionFailed
@@ -68,7 +70,9 @@ class Owner:
         now: Clock,
         policy: TrailPolicy = TrailPolicy(),  # noqa: B008 - frozen
         memory_limit: str = MEMORY_LIMIT,
+        bundles: Path | None = None,
     ) -> None:
+        """``bundles`` is the local bundle store, which goes into backups."""
         self._store = Store(directory / FILE, memory_limit=memory_limit)
         self._embedder, self._source, self._now = embedder, source, now
         try:
@@ -76,6 +80,8 @@ class Owner:
         except BaseException:
             self._store.close()
             raise
+        sources = Sources(directory, bundles, self._keeper.key_file)
+        self._backups = Backups(self._store, sources, self._keeper.maintaining, now)
         self._version = self._store.read(records.version)
         self._snapshot: tuple[int, bytes] = (-1, b"")
         self._building = threading.Lock()
@@ -100,7 +106,10 @@ class Owner:
             "execution_record": self._execution_record,
             **self._keeper.writes,
         }
-        self._slow: Mapping[str, Callable[[Any], Any]] = {"audit_archive": self._keeper.archive}
+        self._slow: Mapping[str, Callable[[Any], Any]] = {
+            "audit_archive": self._keeper.archive,
+            **self._backups.operations,
+        }
         self._store.write(lambda c: sessions.forget_old(c, now())).result()
 
     @property
@@ -119,7 +128,7 @@ class Owner:
             elif method in self._reads:
                 self._pool.submit(self._read, self._reads[method], payload, answer)
             elif method == "audit_append":
-                self._write(self._audit_append(unpack(payload)), answer)
+                self._append(unpack(payload), answer)
             elif method in self._writes:
                 self._write(self._writes[method](orjson.loads(payload)), answer)
             else:
@@ -140,6 +149,7 @@ class Owner:
     def close(self) -> None:
         """Finish what was accepted, checkpoint, release the file."""
         self._pool.shutdown(wait=True)
+        self._backups.close()
         self._keeper.close()
         self._store.close()
 
@@ -156,6 +166,8 @@ class Owner:
             self._refuse(answer, error)
 
     def _write(self, operation: Answer, answer: Future[bytes]) -> None:
+        """Run an operation that may change the catalog, and learn its version."""
+
         def finish(done: Future[tuple[bytes, int]]) -> None:
             error = done.exception()
             if error is not None:
@@ -165,6 +177,19 @@ class Owner:
             self._reply(answer, result)
 
         self._store.write(lambda c: (operation(c), records.version(c))).add_done_callback(finish)
+
+    def _append(self, events: Columns, answer: Future[bytes]) -> None:
+        count = len(events["event_id"])
+
+        def finish(done: Future[int]) -> None:
+            error = done.exception()
+            if error is not None:
+                self._refuse(answer, error)
+                return
+            stored = done.result()
+            self._reply(answer, _json(AuditBatchResult(stored=stored, duplicates=count - stored)))
+
+        self._store.write(lambda c: self._keeper.append(c, events)).add_done_callback(finish)
 
     def _register(self, payload: bytes, answer: Future[bytes]) -> None:
         try:
@@ -187,15 +212,6 @@ class Owner:
             return _json(records.patch(connection, payload["workflow_id"], change, payload["by"], self._now()))
 
         return patch
-
-    def _audit_append(self, events: Columns) -> Answer:
-        count = len(events["event_id"])
-
-        def append(connection: Connection) -> bytes:
-            stored = self._keeper.append(connection, events)
-            return _json(AuditBatchResult(stored=stored, duplicates=count - stored))
-
-        return append
 
     def _audit_find(self, payload: Any) -> Answer:
         query = AuditQuery.model_validate(payload)

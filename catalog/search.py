@@ -205,7 +205,8 @@ def _ordered(
         )
     )
     # In double precision, where a part times a million is exact, this rounds as ``round`` does.
-    semantic, words, labels, detected, custom, penalty = rounded = np.round(parts.astype(np.float64), DIGITS)
+    rounded = np.asarray(np.round(parts.astype(np.float64), DIGITS), dtype=np.float64)
+    semantic, words, labels, detected, custom, penalty = rounded
     total: npt.NDArray[np.float64] = np.round(
         np.clip(semantic + words + labels + detected + custom - penalty, 0.0, 1.0), DIGITS
     )

@@ -29,6 +29,8 @@ T = TypeVar("T")
 GROUP = 256
 """At most this many writes share a transaction."""
 MEMORY_LIMIT = "512MB"
+THREADS = "1"
+"""Writer and reader each work on the thread that calls. Handing a small append over to another costs half of it again."""
 CHECKPOINT_BYTES = 128 << 20
 """The write-ahead log is folded into the file when it is this long: some 120,000 audit events, which is one row group of the
 database. Folding less at a time rewrites the last row group over and over; more makes a restart after a crash slow."""
@@ -83,7 +85,8 @@ class Store:
 
     def copy(self, file: Path) -> None:
         """Copy the last committed state into a new file, while reads and writes go on. Blocks; cleans up when it fails."""
-        connection = self._connection.cursor()
+        with self._reading:
+            connection = self._reader.cursor()
         try:
             connection.execute(f"ATTACH {quoted(file)} AS copied")
             try:
@@ -166,6 +169,9 @@ class Store:
             if len(writes) == 1:
                 writes[0].done.set_exception(self._fault(error) if isinstance(error, duckdb.Error) else error)
                 return
+            log.warning(
+                "catalog_group_runs_one_by_one", writes=len(writes), kind=type(error).__name__, error=str(error)
+            )
             for write in writes:
                 self._commit([write])
             return
@@ -184,6 +190,8 @@ class Store:
                     outcomes.append(write.operation(self._connection))
                 except KubernautError as refusal:
                     outcomes.append(refusal)
+                # A row that was fetched alone leaves its result unfinished, and the next write could not use the connection.
+                self._connection.complete()
             self._connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(duckdb.Error):
@@ -234,6 +242,15 @@ def name_of(file: Path) -> str:
     return '"' + file.stem.replace('"', '""') + '"'
 
 
+def in_use(file: Path) -> bool:
+    """Whether somebody has a database open."""
+    try:
+        open_read_only(file).close()
+    except Permanent as error:
+        return error.reason == "StoreInUse"
+    return False
+
+
 def _joinable(write: _Write | None) -> bool:
     """Whether what comes after it may share its group."""
     return write is not None and not write.alone
@@ -252,13 +269,14 @@ def _open(file: Path, memory_limit: str = MEMORY_LIMIT) -> Connection:
 def _connect(file: Path, *, read_only: bool, memory_limit: str = MEMORY_LIMIT) -> Connection:
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory_limit,
-        "threads": "2",
+        "threads": THREADS,
         "checkpoint_threshold": f"{CHECKPOINT_BYTES >> 20}MiB",
     }
     try:
         return duckdb.connect(str(file), read_only=read_only, config=config)
-    except duckdb.IOException as error:
-        if "lock" in str(error).lower():
+    except (duckdb.IOException, duckdb.ConnectionException) as error:
+        # The second kind is what one process is told that opens a file twice.
+        if isinstance(error, duckdb.ConnectionException) or "lock" in str(error).lower():
             raise Permanent(
                 f"{file} is open in another process; only one catalog owner may open it. Ask Data Storage over HTTP, "
                 "or stop the system that runs on this data directory",

@@ -82,6 +82,8 @@ class _Pending:
     """What the running transaction adds."""
 
     tip: Tip
+    leaves: list[bytes]
+    """The hashes of the records that are not sealed, those of committed ones too."""
     ids: dict[int, int] = field(default_factory=dict)
     ends: dict[str, End] = field(default_factory=dict)
     lasts: dict[int, int] = field(default_factory=dict)
@@ -96,7 +98,8 @@ class Trail:
         self._ids, self._lasts = Known(), Known()
         self._ends: OrderedDict[str, End] = OrderedDict()
         self._tip = read_tip(connection)
-        self._pending = _Pending(self._tip)
+        self._leaves = _read_leaves(connection, self._tip.sealed)
+        self._pending = _Pending(self._tip, list(self._leaves))
         self._load(connection, now)
 
     @property
@@ -128,28 +131,26 @@ class Trail:
             digest = record_hash(sequence, position, link, stored, body)
             positions.append(position)
             previous.append(link)
-            hashes.append(digest)
+            hashes.append(bytes.fromhex(digest))
             ends[one] = End(position, digest)
             lasts[one] = sequence
-        incoming = pa.table(
+        # DuckDB finds it by the name that it has here, at half of what registering and forgetting it would cost.
+        incoming_audit = pa.table(  # noqa: F841
             {
                 "seq": np.arange(first, sequence + 1),
                 "position": positions,
                 "previous": _digests(previous),
-                "hash": _digests(hashes),
+                "hash": _fixed(b"".join(hashes), 32),
                 "stored_us": np.full(len(fresh), stored),
                 "event_id": pa.ExtensionArray.from_storage(pa.uuid(), _fixed(ids.tobytes(), 16)),
                 **{name: events[name] for name in _PASSED_ON},
             },
             schema=_SCHEMA,
         )
-        connection.register("incoming_audit", incoming)
-        try:
-            connection.execute(_INSERT)
-        finally:
-            connection.unregister("incoming_audit")
+        connection.execute(_INSERT)
         pending = self._pending
         pending.tip = replace(pending.tip, sequence=sequence)
+        pending.leaves += hashes
         pending.ends.update(ends)
         pending.lasts.update((known.key(one), last) for one, last in lasts.items())
         while pending.tip.sequence - pending.tip.sealed >= self._checkpoint_events:
@@ -171,12 +172,20 @@ class Trail:
         """Take over what the transaction added, or forget it."""
         pending = self._pending
         if committed:
-            self._tip = pending.tip
+            self._tip, self._leaves = pending.tip, pending.leaves
             self._ids.forget_below(pending.first_hot)
             self._ids.put(pending.ids)
             self._lasts.put(pending.lasts)
             self._keep(pending.ends)
-        self._pending = _Pending(self._tip)
+        self._pending = _Pending(self._tip, list(self._leaves))
+
+    def forget(self, connection: Connection, now: datetime) -> None:
+        """Let go of ids that nobody can tell again, because events as old as they are refused."""
+        row = connection.execute(
+            "SELECT min(seq) FROM audit_events WHERE stored_us >= ?", [microseconds(now - MEMORY)]
+        ).fetchone()
+        if row is not None and row[0] is not None:
+            self._ids.forget_below(int(row[0]))
 
     def archived(self, first_hot: int, chains: Iterable[str]) -> None:
         """Learn that this transaction takes rows below ``first_hot`` out of the table, and which chains end among them."""
@@ -186,10 +195,10 @@ class Trail:
     def _seal(self, connection: Connection, last: int, now: datetime) -> Checkpoint:
         tip = self._pending.tip
         first = tip.sealed + 1
-        rows = connection.execute(
-            "SELECT hash FROM audit_events WHERE seq BETWEEN ? AND ? ORDER BY seq", [first, last]
-        ).fetchall()
-        leaves = [bytes(digest) for (digest,) in rows]
+        leaves, self._pending.leaves = (
+            self._pending.leaves[: last - tip.sealed],
+            self._pending.leaves[last - tip.sealed :],
+        )
         checkpoint = self._key.sign(
             Checkpoint(
                 number=tip.checkpoint + 1,
@@ -251,11 +260,9 @@ class Trail:
 
     def _load(self, connection: Connection, now: datetime) -> None:
         since = microseconds(now - MEMORY)
-        rows = connection.execute("SELECT event_id::VARCHAR, seq FROM audit_events WHERE stored_us >= ?", [since])
-        while block := rows.fetchmany(100_000):
-            self._ids.load(
-                id_keys(id_bytes([one for one, _ in block])), np.asarray([seq for _, seq in block], dtype=np.int64)
-            )
+        query = f"SELECT event_id::VARCHAR AS id, seq FROM audit_events WHERE stored_us >= {since}"  # noqa: S608 - a number
+        for block in connection.sql(query).to_arrow_reader(100_000):
+            self._ids.load(id_keys(_id_bytes_of(block.column(0))), block.column(1).to_numpy())
         chains = connection.execute(
             "SELECT correlation_id, max(last) AS last FROM ("
             "  SELECT correlation_id, seq AS last FROM audit_events"
@@ -269,7 +276,17 @@ class Trail:
 
 def id_bytes(ids: Sequence[str]) -> Ids:
     """Return event ids (UUIDs in lower-case text) as rows of 16 bytes."""
-    digits = np.frombuffer("".join(ids).encode(), dtype=np.uint8).reshape(len(ids), 36)[:, _DIGITS]
+    return _unhex(np.frombuffer("".join(ids).encode(), dtype=np.uint8).reshape(len(ids), 36))
+
+
+def _id_bytes_of(ids: pa.StringArray) -> Ids:
+    """Do the same with a column, without making strings of it."""
+    texts = np.frombuffer(ids.cast(pa.binary()).cast(pa.binary(36)).buffers()[1], dtype=np.uint8)
+    return _unhex(texts.reshape(-1, 36)[ids.offset : ids.offset + len(ids)])
+
+
+def _unhex(texts: Ids) -> Ids:
+    digits = texts[:, _DIGITS]
     nibbles = np.where(digits > ord("9"), digits - (ord("a") - 10), digits - ord("0")).astype(np.uint8)
     return nibbles[:, ::2] << np.uint8(4) | nibbles[:, 1::2]
 
@@ -304,6 +321,11 @@ def read_tip(connection: Connection) -> Tip:
         return Tip(sequence)
     checkpoint = Checkpoint.model_validate_json(last[0])
     return Tip(sequence, checkpoint.last_sequence, checkpoint.number, checkpoint_hash(checkpoint))
+
+
+def _read_leaves(connection: Connection, sealed: int) -> list[bytes]:
+    rows = connection.execute("SELECT hash FROM audit_events WHERE seq > ? ORDER BY seq", [sealed]).fetchall()
+    return [bytes(digest) for (digest,) in rows]
 
 
 def _stored(connection: Connection, sequences: Sequence[int]) -> set[str]:

@@ -94,22 +94,26 @@ def _protect(own: RemediationWorkflow, now: datetime) -> Decision[Status]:
 def _register(seen: Observed) -> Register:
     own, status = seen.workflow, seen.workflow.status
     toggled = status.suspended is True and not own.spec.suspend
-    held = any(o.spec.suspend and o.status.workflow_id == status.workflow_id for o in seen.others)
+    held = _held(seen.others)
     return Register(
         source=own.source,
         image=own.spec.image,
         digest=own.spec.digest,
         expected=own.spec.expected(),
         suspend=own.spec.suspend,
-        overrule=toggled and not held,
+        overrule=toggled and status.workflow_id not in held,
         known_id=status.workflow_id,
-        known_name=status.workflow_name,
         claimed=_claimed(seen.others),
+        held=held,
     )
 
 
 def _claimed(others: tuple[RemediationWorkflow, ...]) -> frozenset[str]:
     return frozenset(o.status.workflow_id for o in others if o.status.workflow_id)
+
+
+def _held(others: tuple[RemediationWorkflow, ...]) -> frozenset[str]:
+    return _claimed(tuple(other for other in others if other.spec.suspend))
 
 
 def _ask(own: RemediationWorkflow, errand: Errand, now: datetime) -> Decision[Status]:
@@ -281,8 +285,7 @@ def _leave(seen: Observed, now: datetime, settings: CatalogSettings) -> Decision
             failed, next_look = conditions.find(own.status.conditions, WITHDRAWN), own.status.next_check_at
             if failed is not None and next_look is not None and now < next_look:
                 return Decision("BackingOff", wake_at=next_look)
-            held = frozenset(o.status.workflow_id for o in seen.others if o.spec.suspend and o.status.workflow_id)
-            errand = Withdraw(own.source, own.status.workflow_id, _claimed(seen.others), held)
+            errand = Withdraw(own.source, own.status.workflow_id, _claimed(seen.others), _held(seen.others))
             return _ask(own, errand, now)
 
 

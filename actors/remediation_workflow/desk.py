@@ -228,9 +228,9 @@ async def _register(catalog: Catalog, errand: Register) -> Workflow:
             expected=dict(errand.expected),
         )
     )
-    if errand.known_id and record.workflow_name != errand.known_name:
+    if errand.known_id and record.workflow_id != errand.known_id:
         before = await catalog.workflow(errand.known_id)
-        if before is not None and (change := errands.left(before, errand)):
+        if before is not None and (change := errands.left(before, errand, record.workflow_name)):
             await catalog.patch_workflow(before.workflow_id, change)
     changed = await _changed(catalog, record, errand)
     return changed or record

@@ -35,10 +35,11 @@ class Register:
     overrule: bool = False
     """``suspend`` was just taken away: enable the workflow that it held, whoever disabled it."""
     known_id: str = ""
-    known_name: str = ""
-    """The workflow that this object declared until now."""
+    """The workflow version that this object declared until now."""
     claimed: frozenset[str] = frozenset()
     """Workflow ids that other objects declare."""
+    held: frozenset[str] = frozenset()
+    """Workflow ids that other objects suspend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +70,31 @@ def declared(record: Workflow, errand: Register) -> WorkflowPatch | None:
     return None
 
 
-def left(record: Workflow, errand: Register) -> WorkflowPatch | None:
-    """Return the change that the record needs that this object declared before it came to name another workflow."""
-    if record.workflow_id in errand.claimed or record.status is not WorkflowStatus.ACTIVE:
-        return None
-    return _disable(errand.source, LEFT)
+def left(record: Workflow, errand: Register, declared_name: str) -> WorkflowPatch | None:
+    """Return the change that the record needs that this object declared before, now that it declares another.
+
+    A lower version of the same workflow stays as it is; a suspension of it does not, for nobody could take it back.
+    """
+    change = _released(record, errand.source, errand.claimed, errand.held, LEFT)
+    stays = record.status is WorkflowStatus.ACTIVE and record.workflow_name == declared_name
+    return None if stays else change
 
 
 def withdrawn(record: Workflow, errand: Withdraw) -> WorkflowPatch | None:
     """Return the change that a record needs whose declarer is going."""
-    ours = record.status is WorkflowStatus.DISABLED and record.status_changed_by == errand.source
-    if record.workflow_id not in errand.claimed:
-        # What this object suspended becomes what it left behind, so that declaring it again enables it.
+    return _released(record, errand.source, errand.claimed, errand.held, DELETED)
+
+
+def _released(
+    record: Workflow, source: str, claimed: frozenset[str], held: frozenset[str], reason: str
+) -> WorkflowPatch | None:
+    ours = record.status is WorkflowStatus.DISABLED and record.status_changed_by == source
+    if record.workflow_id not in claimed:
+        # What this object suspended becomes what it left behind, so that whoever declares it again enables it.
         change = record.status is WorkflowStatus.ACTIVE or (ours and record.status_changed_reason not in _LEFT_BEHIND)
-        return _disable(errand.source, DELETED) if change else None
-    if ours and record.workflow_id not in errand.held:
-        return WorkflowPatch(status=WorkflowStatus.ACTIVE, reason=DECLARED, source=errand.source)
+        return _disable(source, reason) if change else None
+    if ours and record.workflow_id not in held:
+        return WorkflowPatch(status=WorkflowStatus.ACTIVE, reason=DECLARED, source=source)
     return None
 
 

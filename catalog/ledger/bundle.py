@@ -1,9 +1,10 @@
 """Bundles: a part of the trail, or all of it, in one file that anybody can verify without the system it came from.
 
 As JSON lines (``.jsonl``, gzipped as ``.jsonl.gz``): a header, then items, then the signed statement. Each line is an object
-with one key that says what it is (``bundle``, ``record`` with its ``proof``, ``checkpoint``, ``retired``, ``statement``); the
-items come as ``catalog.ledger.verify`` wants them. As Parquet: ``catalog.ledger.parquet``. Both ways nothing is held but what
-is being written or read. What is no bundle, or only the beginning of one, is ``InvalidInput`` that says where.
+with one key that says what it is (``bundle``, ``record`` with its ``proof``, ``checkpoint``, ``retired``, ``statement``;
+``error`` where an export broke off); the items come as ``catalog.ledger.verify`` wants them. As Parquet:
+``catalog.ledger.parquet``. Both ways nothing is held but what is being written or read. What is no bundle, or only the
+beginning of one, is ``InvalidInput`` that says where.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     checkpoint: msgspec.Raw = _NOTHING
     retired: msgspec.Raw = _NOTHING
     statement: msgspec.Raw = _NOTHING
+    error: str = ""
 
 
 _LINES = msgspec.json.Decoder(_Line)
@@ -79,6 +81,11 @@ def line(item: Header | Item) -> bytes:
             name = b"statement"
     body = item.model_dump_json(exclude_none=True, exclude_defaults=False).encode()
     return b'{"%b":%b}\n' % (name, body)
+
+
+def broken(error: str) -> bytes:
+    """Return the line that ends a bundle which cannot be finished, for whoever reads it to be told why."""
+    return _ENTRIES.encode({"error": error}) + b"\n"
 
 
 class Lines:
@@ -131,6 +138,8 @@ class Lines:
         return Header.model_validate_json(bytes(found.bundle))
 
     def _item(self, found: _Line) -> Item:
+        if found.error:
+            raise self._wrong(f"the export broke off, so this is no whole bundle: {found.error}. Export it again")
         bodies = (found.bundle, found.checkpoint, found.retired, found.statement)
         if found.record is not None and all(body is _NOTHING for body in bodies):
             return Entry(found.record, found.proof)

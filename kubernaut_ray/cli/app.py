@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from kubernaut_ray import __version__
-from kubernaut_ray.cli import audit, crds, decide, demo, doctor, policy, send, silence, status, timeline, up, workflow
+from kubernaut_ray.cli import (
+    audit,
+    backup,
+    crds,
+    decide,
+    demo,
+    doctor,
+    policy,
+    send,
+    silence,
+    status,
+    timeline,
+    up,
+    workflow,
+)
 
 app = typer.Typer(
     name="kubernaut-ray",
@@ -45,5 +59,7 @@ app.add_typer(workflow.app, name="workflow")
 app.add_typer(silence.app, name="silence")
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("crds")(crds.crds)
 app.command("doctor")(doctor.doctor)

@@ -94,12 +94,17 @@ class System:
 
 
 def find(data_dir: Path, kubeconfig: Path | None = None, namespace: str = names.SYSTEM_NAMESPACE) -> System:
-    """Find the system that a command is about. Raises ``CommandError`` when nothing is there."""
+    """Find the system that a command is about: named by the environment, or a data directory's.
+
+    Raises ``CommandError`` when nothing is there.
+    """
     if kubeconfig is not None:
         return System(Endpoints(), kubeconfig, namespace, None)
     try:
         endpoints = Endpoints.load(data_dir)
     except FileNotFoundError:
+        if any(os.environ.get(f"KUBERNAUT_{name.upper()}_URL") for name in Endpoints.model_fields):
+            return System(Endpoints(), None, namespace, None)
         raise CommandError(
             f"nothing runs in {data_dir}; start it with: kubernaut-ray up --data-dir {data_dir}", Exit.UNREACHABLE
         ) from None

@@ -19,6 +19,7 @@ import orjson
 from kubernaut_ray.clients.service import ServiceClient
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.audit import AuditBatch, AuditBatchResult, AuditPage
+from kubernaut_ray.contracts.backup import Backup, BackupRequest
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.contracts.catalog import (
     RegisterWorkflow,
@@ -244,6 +245,34 @@ class DataStorage(ServiceClient):
         return await self._send(
             "POST", "/api/v1/audit/archive", ArchiveResult, query={"through": through}, timeout=600.0
         )
+
+    async def begin_backup(self, *, with_signing_key: bool = False) -> Backup:
+        """Have a backup made. Raises ``Conflict`` while another is."""
+        asked = BackupRequest(with_signing_key=with_signing_key)
+        return await self._send("POST", "/api/v1/backups", Backup, body=asked)
+
+    @asynccontextmanager
+    async def fetch_backup(self, name: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]] | None]:
+        """Stream a backup: its SHA-256, and its file piece by piece. ``None`` while it is being made.
+
+        Raises ``NotFound`` when it is gone and ``Retryable`` when it failed; what ends early does not have that SHA-256.
+        """
+        path = f"/api/v1/backups/{quote(name, safe='')}"
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=STREAM_SECONDS, sock_connect=self._timeout.total)
+        try:
+            async with self._open().get(self._base_url + path, headers=self._headers(), timeout=timeout) as answer:
+                if answer.status >= 400:
+                    raise _error(
+                        answer.status, await answer.read(), answer.headers.get("Retry-After", ""), f"GET {path}"
+                    )
+                done = answer.status == 200
+                yield (answer.headers["ETag"].strip('"'), answer.content.iter_chunked(1 << 20)) if done else None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Retryable(f"Data Storage did not answer GET {path}: {type(error).__name__}") from error
+
+    async def delete_backup(self, name: str) -> None:
+        """Delete a backup that was fetched."""
+        await self._request("DELETE", f"/api/v1/backups/{quote(name, safe='')}")
 
     async def timeline(self, remediation: str) -> Timeline:
         """Return one remediation (by its RemediationRequest's name) as its trail tells it; without events when nothing is known."""

@@ -29,6 +29,8 @@ class Under(StrEnum):
     """``signal-`` and the first 12 characters of a fingerprint: nothing was opened for it."""
     SILENCE = "silence"
     WORKFLOW = "workflow"
+    ARCHIVE = "archive"
+    """A month of the trail, such as ``audit-2026-10``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,21 @@ def _types() -> Iterable[EventType]:
     yield of(
         "datastorage.workflow.updated", *storage, "a workflow was changed", f"{workflow} source", under=Under.WORKFLOW
     )
+
+    run = "first_sequence last_sequence sha256"
+    yield of(
+        "datastorage.audit.hold_placed", *storage, "a legal hold was placed on the incident",
+        "correlation_id reason placed_at", may="placed_by",
+    )  # fmt: skip
+    yield of("datastorage.audit.hold_released", *storage, "the legal hold was released", "reason released_by hold")
+    yield of(
+        "datastorage.audit.archived", *storage, "a month of the trail was rolled off", f"name events bytes created_us {run}",
+        under=Under.ARCHIVE,
+    )  # fmt: skip
+    yield of(
+        "datastorage.audit.retired", *storage, "an archive was deleted when its retention had ended",
+        f"archive key_id signature retired_us {run}", under=Under.ARCHIVE,
+    )  # fmt: skip
 
     declared = (Category.WORKFLOW, "remediation-workflow-controller")
     version = "bundle source workflow_id workflow_name version container_image content_hash"

@@ -17,7 +17,16 @@ from starlette.routing import Route
 from catalog.errors import Conflict, NotFound, PreconditionFailed
 from kubernaut_ray.errors import InvalidInput, Retryable
 from serve_apps import problem
-from serve_apps.data_storage import audit, executions, investigations, ledger, notifications, timeline, workflows
+from serve_apps.data_storage import (
+    audit,
+    backups,
+    executions,
+    investigations,
+    ledger,
+    notifications,
+    timeline,
+    workflows,
+)
 from serve_apps.data_storage.answers import refusals, unavailable
 from serve_apps.data_storage.conditional import Head
 from serve_apps.data_storage.deps import Deps, Given, Lifespan
@@ -32,6 +41,9 @@ MAX_BODY_BYTES = 8 << 20
 """A batch of audit events is the largest thing anybody sends."""
 
 RULES = (
+    Rule("POST", "/api/v1/backups", "create", "backups"),
+    Rule("GET", "/api/v1/backups/", "get", "backups"),
+    Rule("DELETE", "/api/v1/backups/", "delete", "backups"),
     Rule("POST", "/api/v1/audit/checkpoint", "update", "auditevents"),
     Rule("POST", "/api/v1/audit/archive", "delete", "auditevents"),
     Rule("PUT", "/api/v1/audit/holds/", "update", "auditevents"),
@@ -88,7 +100,7 @@ def describe(lifespan: Lifespan | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
     )
-    parts = (audit, ledger, timeline, notifications, workflows, investigations, executions)
+    parts = (audit, ledger, timeline, notifications, workflows, investigations, executions, backups)
     for part in parts:
         app.include_router(part.router, responses=refusals())
     for path in ("/health", "/health/live"):

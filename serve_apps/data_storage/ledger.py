@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from catalog.errors import NotFound
-from catalog.ledger.bundle import Header, line
+from catalog.ledger.bundle import Header, broken, line
 from catalog.ledger.export import Wanted, export
 from catalog.ledger.record import Item
 from kubernaut_ray.contracts.ledger import (
@@ -28,7 +29,7 @@ from kubernaut_ray.contracts.ledger import (
     Released,
     SealResult,
 )
-from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.errors import InvalidInput, KubernautError
 from serve_apps.data_storage.deps import Given, instant
 from serve_apps.data_storage.strict import StrictRoute
 from serve_apps.http import user_of
@@ -38,6 +39,8 @@ router = APIRouter(prefix="/api/v1/audit", tags=["audit"], route_class=StrictRou
 LINES = "application/x-ndjson"
 CHUNK_BYTES = 1 << 16
 MAX_LEAVES_PAGE = 20
+
+log = structlog.get_logger(__name__)
 
 Correlation = Annotated[str, Query(max_length=255)]
 
@@ -54,7 +57,7 @@ async def export_bundle(
 ) -> StreamingResponse:
     """Stream a bundle of JSON lines: the whole store, one correlation, or a selection by time and type.
 
-    It ends with a signed statement; a bundle without one was cut off, for example because the owner failed meanwhile.
+    It ends with a signed statement, or with an ``error`` when it could not be finished; without either it was cut off.
     """
     now = deps.now()
     wanted = Wanted(
@@ -143,10 +146,15 @@ async def archive(
 async def _chunks(header: Header, items: AsyncIterator[Item]) -> AsyncIterator[bytes]:
     """Lines in pieces of a reasonable size: a line at a time would cost more than writing it."""
     held, size = [line(header)], 0
-    async for item in items:
-        held.append(line(item))
-        size += len(held[-1])
-        if size >= CHUNK_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
+    try:
+        async for item in items:
+            held.append(line(item))
+            size += len(held[-1])
+            if size >= CHUNK_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+    except KubernautError as error:
+        # The status was sent long ago; without its statement this is no bundle, and the last line says why.
+        log.warning("audit_export_broken", error=str(error))
+        held.append(broken(str(error)))
     yield b"".join(held)

@@ -38,7 +38,7 @@ router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"], route_class=S
 
 JSON = "application/json"
 VERSION_HEADER = "X-Catalog-Version"
-REGISTRY_REFUSALS = frozenset({"RegistryDenied", "RegistryRefused"})
+REGISTRY_REFUSALS = frozenset({"RegistryDenied", "RegistryRefused", "RegistryTls"})
 
 
 class Change(WorkflowPatch):
@@ -179,9 +179,9 @@ def _refuse_other_fields(change: Change) -> None:
     """Raise ``InvalidInput`` that names every field that nobody may change, and every one that does not exist."""
     may = ", ".join(WorkflowPatch.model_fields)
     problems = [
-        (name, "is immutable; register a new version of the workflow")
+        (f"body.{name}", "is immutable; register a new version of the workflow")
         if name in Workflow.model_fields
-        else (name, f"no such field; what may change: {may}")
+        else (f"body.{name}", f"no such field; what may change: {may}")
         for name in change.model_extra or {}
     ]
     if problems:

@@ -52,7 +52,7 @@ class Kept:
         self._open()
 
     def _open(self) -> None:
-        self.owner = Owner(self.directory, embedder=Lexicon(), source=_Nothing(), now=self.time, policy=self._policy)
+        self.owner = Owner(self.directory, embedder=Lexicon(), source=Nothing(), now=self.time, policy=self._policy)
         self.catalog = Catalog(InProcess(self.owner), Lexicon())
 
     def again(self) -> None:
@@ -79,7 +79,9 @@ class Kept:
         return [str(finding) for finding in verify(read, judge)]
 
 
-class _Nothing:
+class Nothing:
+    """No bundles."""
+
     def workflow(self, ref: str) -> Any:
         raise InvalidInput(f"{ref}: no such bundle")
 
@@ -106,6 +108,19 @@ async def test_duplicates_take_no_sequence(kept: Kept) -> None:
     assert places == [("rr-a", n) for n in (1, 2, 3, 4)] + [("rr-b", 1), ("rr-a", 5), ("rr-a", 6)]
     assert await kept.findings() == []
     assert await kept.findings(Wanted(correlation_id="rr-a")) == []
+
+
+def test_ids_that_nobody_can_tell_again_are_forgotten(kept: Kept) -> None:
+    """What is older than the door lets in need not be remembered; what is not still is."""
+    kept.tell(*story(0, 3))
+    kept.time.now += timedelta(days=5)
+    kept.tell(*story(3, 2))
+    kept.again()
+    trail, store = kept.owner._keeper._trail, kept.owner._store
+    kept.time.now += timedelta(days=4)
+    store.write(lambda c: trail.forget(c, kept.time())).result(5)
+    assert len(trail._ids) == 2
+    assert kept.tell(*story(3, 2)) == 0
 
 
 async def test_checkpoints_come_by_count_by_request_and_at_the_end(kept: Kept) -> None:
@@ -319,6 +334,27 @@ async def test_a_fault_in_the_group_takes_nothing_along(kept: Kept) -> None:
     assert faulty.exception(10) is not None
     assert [orjson.loads(w.result(10))["result"]["stored"] for w in waiting] == [3, 3, 3, 3, 0]
     assert kept.sequences() == list(range(1, 13))
+    assert await kept.findings() == []
+
+
+async def test_appends_that_wait_share_a_transaction(kept: Kept) -> None:
+    """Batches that queue up are one group, which is not rolled back to be run one by one."""
+    store = kept.owner._store
+    busy, go = threading.Event(), threading.Event()
+    store.write(lambda _: (busy.set(), go.wait(5)))
+    busy.wait(5)
+    settled: list[bool] = []
+    trail = kept.owner._keeper._trail
+
+    def settle(committed: bool) -> None:
+        settled.append(committed)
+        trail.settle(committed)
+
+    store.tell(settle)
+    waiting = [kept.owner.call("audit_append", pack(columns(story(n * 3, 3, f"rr-{n % 2}")))) for n in range(5)]
+    go.set()
+    assert [orjson.loads(w.result(10))["result"]["stored"] for w in waiting] == [3] * 5
+    assert settled == [True, True]
     assert await kept.findings() == []
 
 

@@ -325,7 +325,9 @@ def _unreachable(registry: str, error: Exception) -> KubernautError:
     """Say what happened, and what to set, without the URL, which may carry a token."""
     tls = next((one for one in _causes(error) if isinstance(one, ssl.SSLError)), None)
     if tls is None:
-        return Retryable(f"registry {registry} cannot be reached ({type(error).__name__})")
+        return Retryable(
+            f"registry {registry} cannot be reached ({type(error).__name__})", reason="RegistryUnavailable"
+        )
     setting = f"catalog.registry_access for {registry}"
     reason = str(getattr(tls, "reason", "") or "")
     if isinstance(tls, ssl.SSLCertVerificationError):

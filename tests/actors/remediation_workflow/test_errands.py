@@ -12,7 +12,6 @@ from actors.remediation_workflow.errands import DELETED, LEFT, SUSPENDED, Regist
 from kubernaut_ray.clients.data_storage import Conflict
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.crds.enums import RegistrationReason as Reason
-from kubernaut_ray.crds.enums import WorkflowStatus
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 from tests import build
 
@@ -79,14 +78,28 @@ def test_what_a_withdrawn_record_becomes(found: Workflow, claimed: bool, held: b
     assert change is None or change.reason != SUSPENDED
 
 
-def test_a_workflow_that_is_let_go() -> None:
-    """Disabled unless it is declared elsewhere, or is not offered anyway."""
-    errand = Register(ME, "r.example/w:1", known_id="x")
-    change = errands.left(record(), errand)
-    assert change is not None
-    assert (change.status, change.reason) == (WorkflowStatus.DISABLED, LEFT)
-    assert errands.left(record("deprecated"), errand) is None
-    assert errands.left(record(), Register(ME, "r.example/w:1", claimed=frozenset({ID}))) is None
+@pytest.mark.parametrize(
+    ("found", "now", "claimed", "becomes"),
+    [
+        pytest.param(record(), "another", False, "disabled", id="for another workflow"),
+        pytest.param(record(), "the same", False, None, id="for another version of it"),
+        pytest.param(record(), "another", True, None, id="and somebody else declares it"),
+        pytest.param(
+            record("disabled", ME, SUSPENDED), "the same", True, "active", id="suspended, and somebody else declares it"
+        ),
+        pytest.param(
+            record("disabled", ME, SUSPENDED), "the same", False, "disabled", id="suspended becomes left behind"
+        ),
+        pytest.param(record("disabled", "ann", "bad"), "another", True, None, id="a person's word"),
+        pytest.param(record("deprecated"), "another", False, None, id="retired"),
+    ],
+)
+def test_what_a_record_becomes_that_is_let_go(found: Workflow, now: str, claimed: bool, becomes: str | None) -> None:
+    """A suspension never outlives the declaration that it belonged to."""
+    errand = Register(ME, "r.example/w:1", known_id=ID, claimed=frozenset({ID}) if claimed else frozenset())
+    change = errands.left(found, errand, found.workflow_name if now == "the same" else "another")
+    assert becomes == (change and change.status.value)
+    assert change is None or change.reason in {LEFT, errands.DECLARED}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kubernaut_ray import conditions, names
@@ -289,6 +289,7 @@ ACTIONS = st.lists(
 )  # fmt: skip
 
 
+@example(["apply b", "suspend a", "newer a"])
 @given(ACTIONS)
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 async def test_whatever_happens_the_catalog_says_what_the_objects_say(tmp_path_factory, actions) -> None:  # type: ignore[no-untyped-def]

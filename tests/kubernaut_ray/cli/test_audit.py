@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import orjson
 import pyarrow.parquet as pq
@@ -17,13 +18,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from catalog.bundles import Bundles
 from catalog.client import Catalog, InProcess
 from catalog.embed import Lexicon
 from catalog.ledger.bundle import line, read, sink
 from catalog.ledger.finding import Account, Finding, Kind
 from catalog.ledger.record import Entry
 from catalog.ledger.signing import SigningKey
-from kubernaut_ray.cli import app
+from catalog.owner import Owner
+from kubernaut_ray.cli import app, connection
 from kubernaut_ray.cli import audit_view as view
 from kubernaut_ray.cli import trail as reading
 from kubernaut_ray.cli.connection import CommandError, Exit, out
@@ -71,6 +74,13 @@ def a_trail() -> Trail:
         if number % 12 == 11:
             trail.seal()
     return trail
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal on which no word is folded, whatever was the width when the console was made."""
+    for console in (connection.out, connection.err):
+        monkeypatch.setattr(console, "_width", 240)
 
 
 @pytest.fixture
@@ -261,6 +271,28 @@ async def test_without_a_system(tmp_path: Path) -> None:
         assert "kubernaut-ray up" in await away(*command, code=Exit.UNREACHABLE)
 
 
+async def test_verify_a_database_at_rest(tmp_path: Path) -> None:
+    """Nothing runs, or what the data directory names is gone: its database is read, and not changed."""
+    owner = await asyncio.to_thread(
+        Owner, tmp_path / "catalog", embedder=Lexicon(), source=Bundles(tmp_path / "bundles"), now=lambda: build.NOW
+    )
+    catalog = Catalog(InProcess(owner), Lexicon())
+    await catalog.append_audit([build.audit_event(number, correlation_id="rr-a") for number in range(20)])
+    (tmp_path / "endpoints.json").write_text('{"data_storage": "http://127.0.0.1:9"}')
+    here = Terminal("", tmp_path, TrailOwner(Trail()))
+    assert "did not finish" in await here("verify", code=Exit.UNREACHABLE)
+    await asyncio.to_thread(owner.close)
+    told = await here("verify")
+    assert "20 records in 1 chains" in told
+    assert "no signed statement" in told
+    (tmp_path / "endpoints.json").unlink()
+    assert "the chain of rr-a (20 records)" in await here("verify", "--correlation", "rr-a")
+    with duckdb.connect(str(tmp_path / "catalog" / "catalog.duckdb")) as connection:
+        connection.execute("UPDATE audit_events SET body = replace(body, 'success', 'failure') WHERE seq = 7")
+    report = await here.json("verify", code=Exit.FAILED)
+    assert [(found["kind"], found["sequence"]) for found in report["findings"]] == [("edited", 7)]
+
+
 async def test_holds_and_archives(terminal: Terminal) -> None:
     """Held by who the token says, listed, released; rolled off and said what."""
     assert "No holds" in await terminal("hold", "list")
@@ -287,7 +319,7 @@ async def test_an_export_that_fails_leaves_no_file(terminal: Terminal, tmp_path:
 
     terminal.owner.during = fail
     for form in ("jsonl", "parquet"):
-        await terminal("export", str(tmp_path / f"x.{form}"), code=Exit.UNREACHABLE)
+        assert "the owner died" in await terminal("export", str(tmp_path / f"x.{form}"), code=Exit.REFUSED)
     assert {file.name for file in tmp_path.iterdir()} == {"home"}
 
 

@@ -13,8 +13,14 @@ from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
 from tests import build
 
 ROOT = Path(__file__).parents[3]
-EMITTERS = ("actors", "serve_apps", "kubernaut_ray/contracts/approvals.py")
-TELLERS = {"fact", "_fact", "_tell", "_record", "_event", "_changed"}
+EMITTERS = (
+    "actors",
+    "serve_apps",
+    "catalog/keeper.py",
+    "kubernaut_ray/contracts/approvals.py",
+    "kubernaut_ray/contracts/catalog.py",
+)
+TELLERS = {"fact", "_fact", "_tell", "_record", "_event", "_changed", "_state_fact"}
 PREFIXES = ("", "orchestrator.", "aianalysis.")
 """What the controllers' own ``fact`` functions put before the name."""
 

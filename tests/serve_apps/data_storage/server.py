@@ -31,7 +31,8 @@ class Straight:
 
 
 def main(directory: Path, port: int) -> None:
-    owner = Owner(directory, embedder=Lexicon(), source=Bundles(directory / "bundles"), now=utcnow)
+    bundles = directory / "bundles"
+    owner = Owner(directory, embedder=Lexicon(), source=Bundles(bundles), now=utcnow, bundles=bundles)
     catalog = Catalog(InProcess(owner), Lexicon())
     app = create_app(Deps(catalog, None, Straight(catalog)))
     try:

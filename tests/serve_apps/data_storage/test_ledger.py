@@ -94,7 +94,7 @@ async def test_a_bundle_is_streamed_and_sound(officer: DataStorage, wanted: dict
 
 
 async def test_an_export_that_breaks_is_no_bundle(owner: TrailOwner, officer: DataStorage) -> None:
-    """The owner fails half-way: the stream ends in an error, never as if it were whole."""
+    """The owner fails half-way: the stream ends in words that say why, never as if it were whole."""
     owner.page = 10
 
     def fail() -> None:
@@ -103,7 +103,7 @@ async def test_an_export_that_breaks_is_no_bundle(owner: TrailOwner, officer: Da
 
     owner.during = fail
     owner.trail.records *= 40
-    with pytest.raises((Retryable, InvalidInput)):
+    with pytest.raises(InvalidInput, match="broke off, so this is no whole bundle: the owner died"):
         await exported(officer)
 
 

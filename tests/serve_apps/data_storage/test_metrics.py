@@ -80,7 +80,7 @@ async def test_refused_input(stored):
         ("filters", "extra_forbidden"): 1,
         ("limit", "greater_than_equal"): 1,
         ("since", "refused"): 1,
-        ("body", "extra_forbidden"): 1,
+        ("body", "refused"): 1,
     }
 
 

@@ -127,8 +127,10 @@ async def test_burst_with_the_server_killed_in_between(tmp_path):
             assert await writer.flush(60)
             async with DataStorage(url, lambda: "t") as storage:
                 page = await storage.audit_events(correlation_id="rr-a", limit=1)
+                trail = await storage.audit_state()
     counts = writer.counts
     assert total == page.pagination.total
+    assert total == trail.last_sequence
     assert (total, 0, 0) == (counts.recorded, counts.rejected, counts.pending_bytes)
     assert counts.delivered + counts.duplicates >= total
     assert not list((tmp_path / "spool").glob("*.jsonl"))
