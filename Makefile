@@ -6,6 +6,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := .make
 
+# The system is some twenty processes that import the same: compiled once, not in each of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint bench clean
 .DEFAULT_GOAL := help
 
