@@ -1,7 +1,8 @@
 """Ed25519 signatures over canonical JSON, and the key file of whoever signs.
 
-The admission webhook signs who decided what; the approval controller signs what may run. A key is known by its ``key_id``,
-the first 16 hex digits of the SHA-256 of the raw public key. The private key leaves this module as signatures alone.
+The admission webhook signs who decided what, the approval controller what may run, the catalog owner the audit trail
+(``catalog.ledger.signing``). A key is known by its ``key_id``, the first 16 hex digits of the SHA-256 of the raw public key.
+The private key is written once, readable by its owner only, and leaves this module as signatures alone.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class SigningKey:
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self._public = key.public_key()
-        self.key_id = sha256(self._public.public_bytes_raw()).hexdigest()[:16]
+        self.public_key = self._public.public_bytes_raw()
+        """The raw 32 bytes."""
+        self.key_id = key_id(self.public_key)
 
     @classmethod
     def generate(cls) -> Self:
@@ -45,11 +48,12 @@ class SigningKey:
         """Load the key of a PEM file. Raises ``Permanent`` when there is none or it is another kind of key."""
         try:
             key = load_pem_private_key(file.read_bytes()[:PEM_LIMIT], password=None)
-        except (OSError, ValueError, TypeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no private key in PEM"
-            raise Permanent(f"signing key {file}: {why}", reason="NoSigningKey") from None
+        except OSError as error:
+            raise Permanent(f"signing key {file}: {error.strerror}", reason="NoSigningKey") from None
+        except (ValueError, TypeError):
+            raise _no_key(file) from None
         if not isinstance(key, Ed25519PrivateKey):
-            raise Permanent(f"signing key {file}: it must be an Ed25519 key", reason="NoSigningKey")
+            raise _no_key(file)
         return cls(key)
 
     @classmethod
@@ -59,9 +63,13 @@ class SigningKey:
             _create(file)
         return cls.load(file)
 
-    def sign(self, purpose: str, value: Any) -> str:
+    def over(self, data: bytes) -> str:
+        """Return the signature, in base64, over these bytes."""
+        return base64.b64encode(self._key.sign(data)).decode()
+
+    def signature(self, purpose: str, value: Any) -> str:
         """Return the signature, in base64, of a JSON value; one made for another purpose does not fit."""
-        return base64.b64encode(self._key.sign(_bytes(purpose, value))).decode()
+        return self.over(_bytes(purpose, value))
 
     def verifies(self, purpose: str, value: Any, signature: str) -> bool:
         """Whether this key signed the value for this purpose."""
@@ -70,6 +78,11 @@ class SigningKey:
         except (InvalidSignature, ValueError):
             return False
         return True
+
+
+def key_id(public_key: bytes) -> str:
+    """Return the name of a raw public key."""
+    return sha256(public_key).hexdigest()[:16]
 
 
 def _bytes(purpose: str, value: Any) -> bytes:
@@ -86,8 +99,21 @@ def _create(file: Path) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     try:
-        os.link(draft, file)
+        os.link(draft, file)  # Unlike a rename it never replaces: a key that has signed must not be lost.
     except FileExistsError:
-        pass
+        return
     finally:
         draft.unlink()
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _no_key(file: Path) -> Permanent:
+    return Permanent(
+        f"{file} holds no Ed25519 private key in PEM form. Restore it from a backup, or move it away to sign with a new key "
+        "(what the old one signed can then be checked with its public key only)",
+        reason="SigningKeyUnreadable",
+    )

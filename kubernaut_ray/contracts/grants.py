@@ -57,7 +57,7 @@ def subject(workflow: SelectedWorkflow) -> str:
 
 def sign_record(key: SigningKey, request_uid: str, record: DecisionRecord) -> DecisionRecord:
     named = record.replace(key_id=key.key_id)
-    return named.replace(signature=key.sign(_RECORD, _record(request_uid, named)))
+    return named.replace(signature=key.signature(_RECORD, _record(request_uid, named)))
 
 
 def record_holds(key: SigningKey, request_uid: str, record: DecisionRecord) -> bool:
@@ -113,7 +113,7 @@ def sign_grant(
         expires_at=expires_at,
         key_id=key.key_id,
     )
-    return grant.replace(signature=key.sign(_GRANT, _body(grant)))
+    return grant.replace(signature=key.signature(_GRANT, _body(grant)))
 
 
 def grant_problems(
