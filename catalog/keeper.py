@@ -59,7 +59,7 @@ class Keeper:
         self._directory = directory / ARCHIVE
         self.key_file = policy.signing_key or directory / KEY_FILE
         """The private key that signs."""
-        key = SigningKey.load(self.key_file)
+        key = SigningKey.load_or_create(self.key_file)
         self._trail = store.write(
             lambda c: Trail(c, key, checkpoint_events=policy.checkpoint_events, now=now())
         ).result()

@@ -16,6 +16,10 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 SYSTEM_NAMESPACE = "kubernaut-system"
 WORKFLOW_NAMESPACE = "kubernaut-workflows"
+SERVICE_ACCOUNT = "kubernaut"
+"""The platform's own account, in ``SYSTEM_NAMESPACE``."""
+PLATFORM_USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{SERVICE_ACCOUNT}"
+"""How the API server names it."""
 WORKFLOW_SERVICE_ACCOUNT = "kubernaut-workflow-runner"
 
 LABEL_SHARD = f"{GROUP}/shard"
@@ -41,6 +45,8 @@ ANNOTATION_REVIEWED = f"{GROUP}/reviewed"
 """On a finished RemediationRequest that asks for a person: ``true`` says that one has looked; its signal may open a new one."""
 ANNOTATION_AUTHENTICATED_USER = f"{GROUP}/authenticated-user"
 """On an object made through our HTTP API: who asked for it last, as the token says, whatever the object itself claims."""
+ANNOTATION_REQUESTED_BY = f"{GROUP}/requested-by"
+"""On a RemediationRequest that a person made: who, as the API server authenticated them."""
 ANNOTATION_UPDATED_AT = f"{GROUP}/updated-at"
 FINALIZER_REMEDIATION_WORKFLOW = "remediationworkflow.kubernaut.ai/catalog-cleanup"
 FINALIZER_WORKFLOW_EXECUTION = "workflowexecution.kubernaut.ai/workflowexecution-cleanup"
@@ -96,6 +102,16 @@ def approval_request(remediation: str, attempt: int = 0) -> str:
 
 def workflow_execution(remediation: str, attempt: int = 0) -> str:
     return _attempt(f"we-{remediation}", attempt)
+
+
+def approval_of(execution: str) -> str:
+    """Name the approval request of a WorkflowExecution's attempt."""
+    return f"rar-{execution.removeprefix('we-')}"
+
+
+def analysis_of(execution: str) -> str:
+    """Name the AIAnalysis of a WorkflowExecution's attempt."""
+    return f"ai-{execution.removeprefix('we-')}"
 
 
 def notification(kind: str, remediation: str, attempt: int = 0) -> str:

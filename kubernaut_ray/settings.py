@@ -147,6 +147,40 @@ class OrchestratorSettings(Group):
     notify_self_resolved: bool = False
 
 
+class ApprovalSettings(Group):
+    required_approvals: Annotated[int, Field(ge=1, le=20)] = 1
+    """So many different people must approve before anything runs; one rejection is enough to stop it."""
+    four_eyes: bool = False
+    """The person who caused a RemediationRequest may not approve what is done about it."""
+    grant_lifetime: Seconds = 3600
+    """How long after the decision what was approved may start."""
+    signing_key: Path | None = None
+    """The Ed25519 key (PEM) that signs decisions; ``keys/approvals.pem`` in the data directory by default."""
+
+
+class AdmissionSettings(Group):
+    """The admission webhook that stamps who decides approvals."""
+
+    mode: Literal["auto", "required", "off"] = "auto"
+    """``required``: only decisions that the webhook stamped count. ``off``: decisions count as they are written, and say that
+    nobody established who wrote them. ``auto``: ``kubernaut-ray up`` installs and requires it on the embedded API server."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where the webhook serves HTTPS itself, past Ray Serve's proxy. 0: ``up`` picks a free one; else 8443."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    certificate: Path | None = None
+    """PEM; read anew when it changes. ``admission/server.crt`` in the data directory by default."""
+    certificate_key: Path | None = None
+    caller_token: Path | None = None
+    """A file with the bearer token that the API server must show. Without one anybody who reaches the port may ask."""
+    timeout: Annotated[int, Field(ge=1, le=30)] = 5
+    """Seconds that the API server waits for an answer."""
+
+    @property
+    def required(self) -> bool:
+        return self.mode == "required"
+
+
 class ExecutionSettings(Group):
     namespace: str = names.WORKFLOW_NAMESPACE
     service_account: str = names.WORKFLOW_SERVICE_ACCOUNT
@@ -274,11 +308,18 @@ class Settings(BaseModel):
     signal_processing: SignalProcessingSettings = SignalProcessingSettings()
     analysis: AnalysisSettings = AnalysisSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
+    approval: ApprovalSettings = ApprovalSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     execution: ExecutionSettings = ExecutionSettings()
     notification: NotificationSettings = NotificationSettings()
     llm: LlmSettings = LlmSettings()
     catalog: CatalogSettings = CatalogSettings()
     fleet: FleetSettings = FleetSettings()
+
+    @property
+    def approval_key(self) -> Path:
+        """Where the key lies that signs decisions."""
+        return self.approval.signing_key or self.data_dir / "keys" / "approvals.pem"
 
     def without_secrets(self) -> dict[str, Any]:
         """Return the JSON form that may travel in arguments and logs; secrets reach every process by its environment."""

@@ -1,19 +1,21 @@
 """What becomes of an approval request: initialised, sealed once, expired by one clock. Pure and total.
 
 After the CertificateSigningRequest pattern: a person writes ``decision``, this seals it into ``sealedDecision``, which alone
-counts. A decision after the deadline, a second one, or one that this system cannot honour is put back, and the object says
+counts. Where the admission webhook is installed, only what it stamped is a decision: its records say who, and a grant is made
+of them, the single-use leave that the execution is checked against. Elsewhere the object says that nobody established who
+decided. A decision after the deadline, a second one, or one that this system cannot honour is put back, and the object says
 why. Nothing is ever executed on a decision that was not sealed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from actors.approval.phases import phase_of
 from kubernaut_ray import clock, conditions
-from kubernaut_ray.contracts import approvals
+from kubernaut_ray.contracts import approvals, grants
 from kubernaut_ray.contracts.approvals import SYSTEM
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.control.decision import Audit, Decision
@@ -22,6 +24,7 @@ from kubernaut_ray.crds.remediation_approval_request import (
     RemediationApprovalRequest,
     RemediationApprovalRequestStatus,
 )
+from kubernaut_ray.signing import SigningKey
 
 Status = RemediationApprovalRequestStatus
 
@@ -30,14 +33,29 @@ MESSAGE_LIMIT = 32_768
 """What a status message holds; a person's own words may be as long already."""
 UNKNOWN = "unknown (kubectl)"
 """Who decided, where the one who wrote the decision gave no name."""
+UNAUTHENTICATED = "the identity was not authenticated: no admission webhook is installed"
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
+    """``target_uid`` is read when the request is taken up, and empty where the target cannot be read."""
+
     request: RemediationApprovalRequest
+    target_uid: str = ""
 
 
-def decide(seen: Observed, now: datetime) -> Decision[Status]:
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``key`` is the webhook's where it is installed: only decisions signed with it count, and grants are signed with it."""
+
+    key: SigningKey | None = None
+    grant_lifetime: timedelta = timedelta(hours=1)
+
+
+WITHOUT_WEBHOOK = Rules()
+
+
+def decide(seen: Observed, now: datetime, rules: Rules = WITHOUT_WEBHOOK) -> Decision[Status]:
     """Return the request's next step."""
     request, status = seen.request, seen.request.status
     if request.metadata.deletion_timestamp is not None:
@@ -45,14 +63,16 @@ def decide(seen: Observed, now: datetime) -> Decision[Status]:
     if status.sealed_decision is not ApprovalDecision.NONE:
         return _hold(request, now)
     if not phase_of(status):
-        return _begin(request, now)
+        return _begin(request, seen.target_uid, now)
     if now >= request.spec.required_by:
         return _expire(request, now)
     match status.decision:
         case ApprovalDecision.NONE:
-            return Decision("WaitingForDecision", wake_at=request.spec.required_by)
+            return _wait(request, rules, now)
         case ApprovalDecision.EXPIRED:
             return _refuse(request, "only the deadline lets a request expire; write Approved or Rejected", now)
+        case ApprovalDecision.APPROVED | ApprovalDecision.REJECTED if rules.key is not None:
+            return _authenticated(request, status.decision, rules, rules.key, now)
         case ApprovalDecision.APPROVED if status.workflow_override is not None:
             return _refuse(
                 request,
@@ -60,11 +80,60 @@ def decide(seen: Observed, now: datetime) -> Decision[Status]:
                 now,
                 workflow_override=None,
             )
+        case ApprovalDecision.APPROVED if request.spec.required_approvals > 1 or request.spec.four_eyes:
+            why = f"it needs several people or another person than the requester, and {UNAUTHENTICATED}"
+            return _refuse(request, why, now)
         case ApprovalDecision.APPROVED | ApprovalDecision.REJECTED:
-            return _seal(request, status.decision, now)
+            return _seal(request, status.decision, now, by=status.decided_by or UNKNOWN)
 
 
-def _begin(request: RemediationApprovalRequest, now: datetime) -> Decision[Status]:
+def _wait(request: RemediationApprovalRequest, rules: Rules, now: datetime) -> Decision[Status]:
+    """Nobody decided yet, or not enough people did: say how far it is."""
+    status, needed = request.status, request.spec.required_approvals
+    if rules.key is None or not status.approvals:
+        return Decision("WaitingForDecision", wake_at=request.spec.required_by)
+    by = grants.approvers(rules.key, request, status.approvals, grants.decided_workflow(request))
+    message = f"{len(by)} of {needed} approvals: {', '.join(by) or 'none'}"[:MESSAGE_LIMIT]
+    if message == status.message:
+        return Decision("WaitingForMoreApprovals", wake_at=request.spec.required_by)
+    counted = _with(request, (), now, reason="AwaitingMoreApprovals", message=message)
+    return Decision("WaitingForMoreApprovals", counted, wake_at=request.spec.required_by)
+
+
+def _authenticated(
+    request: RemediationApprovalRequest, decision: ApprovalDecision, rules: Rules, key: SigningKey, now: datetime
+) -> Decision[Status]:
+    """Seal what the webhook's records say, whatever else the status claims."""
+    status, spec = request.status, request.spec
+    if decision is ApprovalDecision.REJECTED:
+        record = status.rejection
+        if record is None or record.decision is not decision or not grants.record_holds(key, request.uid, record):
+            return _refuse(request, "the admission webhook did not stamp it, so nobody knows whose it is", now)
+        return _seal(request, decision, now, by=record.by, via=record.via, at=record.at, authenticated=True)
+    workflow = grants.decided_workflow(request)
+    by = grants.approvers(key, request, status.approvals, workflow)
+    if len(by) < spec.required_approvals:
+        why = (
+            f"{len(by)} of {spec.required_approvals} approvals of what would run were stamped by the admission webhook; "
+            "who gave the others is not known"
+        )
+        return _refuse(request, why, now)
+    last = next(record for record in reversed(status.approvals) if record.by == by[-1])
+    grant = grants.sign_grant(
+        key,
+        request,
+        workflow,
+        approved_by=by,
+        target_uid=status.target_uid,
+        issued_at=now,
+        expires_at=now + rules.grant_lifetime,
+    )
+    return _seal(
+        request, decision, now, by=", ".join(by)[:1024], via=last.via, at=last.at, authenticated=True, grant=grant
+    )
+
+
+def _begin(request: RemediationApprovalRequest, target_uid: str, now: datetime) -> Decision[Status]:
     """Take the request up. A decision that is already there is judged in the next step."""
     marks = (
         (
@@ -78,21 +147,39 @@ def _begin(request: RemediationApprovalRequest, now: datetime) -> Decision[Statu
     )
     changes = {
         "created_at": request.metadata.creation_timestamp or now,
+        "target_uid": target_uid,
         "reason": "AwaitingDecision",
         "message": f"Waiting for a person until {request.spec.required_by:%H:%M:%S} UTC",
     }
     return Decision("Accepted", _with(request, marks, now, **changes), wake_at=request.spec.required_by)
 
 
-def _seal(request: RemediationApprovalRequest, decision: ApprovalDecision, now: datetime) -> Decision[Status]:
+def _seal(
+    request: RemediationApprovalRequest,
+    decision: ApprovalDecision,
+    now: datetime,
+    *,
+    by: str,
+    via: str = "",
+    at: datetime | None = None,
+    authenticated: bool = False,
+    **changes: Any,
+) -> Decision[Status]:
     status = request.status
-    by = status.decided_by or UNKNOWN
     said = f": {status.decision_message}" if status.decision_message else ""
-    message = f"{decision} by {by}{said}"[:MESSAGE_LIMIT]
+    doubt = "" if authenticated else f" ({UNAUTHENTICATED})"
+    message = f"{decision} by {by}{said}"
+    message = message[: MESSAGE_LIMIT - len(doubt)] + doubt
     marks = (
         ("ApprovalPending", False, "Decided", ""),
         ("ApprovalDecided", True, str(decision), message),
         ("ApprovalExpired", False, "Decided", ""),
+        (
+            "DecisionAuthenticated",
+            authenticated,
+            "StampedByWebhook" if authenticated else "NoWebhook",
+            "" if authenticated else UNAUTHENTICATED,
+        ),
     )
     sealed = _with(
         request,
@@ -100,13 +187,15 @@ def _seal(request: RemediationApprovalRequest, decision: ApprovalDecision, now: 
         now,
         sealed_decision=decision,
         decided_by=by,
-        decided_at=now,
-        decided_via=status.decided_via or "kubectl",
+        decided_at=at or now,
+        decided_via=via or status.decided_via or "kubectl",
+        authenticated=authenticated,
         reason=str(decision),
         message=message,
+        **changes,
     )
     fact = approvals.decided(
-        request,
+        request.replace(status=sealed),
         decision,
         now,
         by=by,

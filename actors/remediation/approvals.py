@@ -8,6 +8,7 @@ from actors.remediation import children, endings, executions, facts, moves, summ
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
 from kubernaut_ray import clock
+from kubernaut_ray.contracts.grants import decided_workflow
 from kubernaut_ray.control.decision import Decision
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
 from kubernaut_ray.crds.enums import (
@@ -32,7 +33,9 @@ def ask(seen: Observed, analysis: AIAnalysis, workflow: SelectedWorkflow, now: d
     required_by = timeouts.for_child(request, Phase.AWAITING_APPROVAL, now, settings.orchestrator)
     if seen.approval is not None:
         required_by = seen.approval.spec.required_by
-    child = children.approval_request(request, analysis, workflow, attempt=attempt, required_by=required_by)
+    child = children.approval_request(
+        request, analysis, workflow, attempt=attempt, required_by=required_by, rules=settings.approval
+    )
     why = child.spec.why_approval_required or child.spec.reason
     notice = children.notification(
         request,
@@ -86,6 +89,8 @@ def awaiting(seen: Observed, now: datetime, settings: Settings) -> Result:
         return _again(seen, analysis, workflow, now, settings)
     status = approval.status
     match status.sealed_decision:
+        case ApprovalDecision.APPROVED if _overridden(approval):
+            return executions.start(seen, decided_workflow(approval), now, settings, grant=status.grant)
         case ApprovalDecision.APPROVED if not _same(approval, workflow):
             why = (
                 f"{status.decided_by or 'Somebody'} approved {approval.spec.recommended_workflow.workflow_name} with other "
@@ -93,7 +98,7 @@ def awaiting(seen: Observed, now: datetime, settings: Settings) -> Result:
             )
             return endings.manual_review(seen, why, now, settings)
         case ApprovalDecision.APPROVED:
-            return executions.start(seen, workflow, now, settings)
+            return executions.start(seen, workflow, now, settings, grant=status.grant)
         case ApprovalDecision.REJECTED:
             said = f": {status.decision_message}" if status.decision_message else ""
             why = f"Rejected by {status.decided_by or 'somebody'}{said}"
@@ -119,9 +124,16 @@ def _again(
         workflow,
         attempt=request.status.recovery_attempts,
         required_by=timeouts.for_child(request, Phase.AWAITING_APPROVAL, asked, settings.orchestrator),
+        rules=settings.approval,
     )
     effect = children.create(request, child)
     return moves.stay(seen, "ApprovalRequestRecreated", now, settings.orchestrator, effects=(effect,))
+
+
+def _overridden(approval: RemediationApprovalRequest) -> bool:
+    """Did an authenticated approver put something else in place of what the analysis selected?"""
+    override = approval.status.workflow_override
+    return override is not None and override.resolved is not None and approval.status.authenticated
 
 
 def _same(approval: RemediationApprovalRequest, workflow: SelectedWorkflow) -> bool:

@@ -15,6 +15,7 @@ from kubernaut_ray import clock, names
 from kubernaut_ray.control.decision import Create
 from kubernaut_ray.crds.affected import affected
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, AIAnalysisSpec, AnalysisRequest, AnalysisTimeouts, SignalContext
+from kubernaut_ray.crds.approval import Grant
 from kubernaut_ray.crds.base import CustomResource, LocalReference, ObjectMeta, ObjectReference, OwnerReference
 from kubernaut_ray.crds.enums import (
     Channel,
@@ -51,7 +52,7 @@ from kubernaut_ray.crds.signal_processing import (
 )
 from kubernaut_ray.crds.workflow_execution import ExecutionConfig, WorkflowExecution, WorkflowExecutionSpec
 from kubernaut_ray.kube import resources
-from kubernaut_ray.settings import Settings
+from kubernaut_ray.settings import ApprovalSettings, Settings
 
 COMPONENT = "remediation"
 MANAGER = "kubernaut-ray"
@@ -158,6 +159,7 @@ def approval_request(
     *,
     attempt: int,
     required_by: datetime,
+    rules: ApprovalSettings = ApprovalSettings(),  # noqa: B008 - a frozen value
 ) -> RemediationApprovalRequest:
     """Build the request for leave. Where the analysis left no approval context, what it found stands in for it."""
     status, context = analysis.status, analysis.status.approval_context
@@ -191,12 +193,21 @@ def approval_request(
             why_approval_required=(context.why_approval_required if context else "") or status.approval_reason,
             policy_evaluation=context.policy_evaluation if context else None,
             required_by=required_by,
+            required_approvals=rules.required_approvals,
+            four_eyes=rules.four_eyes,
+            requested_by=request.metadata.annotations.get(names.ANNOTATION_REQUESTED_BY, "")[:1024],
         ),
     )
 
 
 def workflow_execution(
-    request: RemediationRequest, workflow: SelectedWorkflow, *, attempt: int, now: datetime, settings: Settings
+    request: RemediationRequest,
+    workflow: SelectedWorkflow,
+    *,
+    attempt: int,
+    now: datetime,
+    settings: Settings,
+    grant: Grant | None = None,
 ) -> WorkflowExecution:
     """Build the execution: image, digest, parameters and engine exactly as the analysis resolved them."""
     deadline = timeouts.for_child(request, Phase.EXECUTING, now, settings.orchestrator)
@@ -214,6 +225,7 @@ def workflow_execution(
                 service_account_name=settings.execution.service_account,
             ),
             deadline=deadline,
+            approval=grant,
         ),
     )
 

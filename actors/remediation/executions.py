@@ -13,6 +13,7 @@ from actors.remediation.blocking import Stage
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
 from kubernaut_ray.control.decision import Decision
+from kubernaut_ray.crds.approval import Grant
 from kubernaut_ray.crds.enums import NotificationPriority, WorkflowExecutionPhase
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
@@ -25,8 +26,10 @@ Result = Decision[Status]
 _MARKS = (Mark("AIAnalysisComplete", True, "WorkflowSelected"), Mark("WorkflowExecutionReady", True, "Created"))
 
 
-def start(seen: Observed, workflow: SelectedWorkflow, now: datetime, settings: Settings) -> Result:
-    """Start the workflow, unless something stands in the way now."""
+def start(
+    seen: Observed, workflow: SelectedWorkflow, now: datetime, settings: Settings, *, grant: Grant | None = None
+) -> Result:
+    """Start the workflow, unless something stands in the way now. ``grant`` is the leave under which it runs."""
     request = seen.request
     if seen.execution is not None:
         return watch(seen, seen.execution, now, settings)
@@ -45,7 +48,7 @@ def start(seen: Observed, workflow: SelectedWorkflow, now: datetime, settings: S
     if request.spec.dry_run:
         return endings.dry_run(seen, workflow, now, settings)
     child = children.workflow_execution(
-        request, workflow, attempt=request.status.recovery_attempts, now=now, settings=settings
+        request, workflow, attempt=request.status.recovery_attempts, now=now, settings=settings, grant=grant
     )
     return moves.advance(
         seen,

@@ -24,6 +24,7 @@ class NotViable(StrEnum):
     ATTEMPTS = "max_recovery_attempts_exceeded"
     PATTERN = "repeated_failure_pattern"
     RATE = "termination_rate_exceeded"
+    LEAVE = "approval_invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def evaluate(
     ``attempts`` counts recoveries already made, ``previous`` are the failures before this one. A termination rate measured
     on fewer than ``termination_rate_minimum`` executions says nothing and stops nothing.
     """
+    if failure.reason == ExecutionFailureReason.APPROVAL_INVALID:
+        return Refusal(NotViable.LEAVE, "what would have run is not what a person approved")
     if attempts >= settings.max_recovery_attempts:
         return Refusal(
             NotViable.ATTEMPTS, f"{attempts} of {settings.max_recovery_attempts} recovery attempts are used up"

@@ -88,7 +88,7 @@ def approval(seen: Observed, workflow: SelectedWorkflow, name: str, why: str, re
         if earlier
         else "**A person must decide. Nothing has been changed yet.**"
     )
-    patch = '{"status":{"decision":"Approved","decidedBy":"YOUR NAME"}}'
+    patch = '{"status":{"decision":"Approved"}}'
     decide = [
         "```",
         f"kubernaut-ray approve {name}",

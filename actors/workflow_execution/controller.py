@@ -20,6 +20,7 @@ from kubernaut_ray.crds.workflow_execution import WorkflowExecution, WorkflowExe
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
 from kubernaut_ray.kube.resources import Resource
+from kubernaut_ray.signing import SigningKey
 
 
 class Statistics(Protocol):
@@ -42,6 +43,7 @@ class WorkflowExecutionController:
         self._settings, self._statistics = deps.settings, statistics
         self.performers: Mapping[str, Performer] = {COUNT: self._count}
         self._reader = Reader(deps.client, deps.settings)
+        self._key = SigningKey.load(deps.settings.approval_key) if deps.settings.admission.required else None
         namespace = deps.settings.namespace
 
         def executing(obj: Object, /) -> Sequence[Key]:
@@ -67,7 +69,7 @@ class WorkflowExecutionController:
         return observed.execution
 
     def decide(self, observed: Observed, now: datetime) -> Decision[WorkflowExecutionStatus]:
-        return decide(observed, now, self._settings)
+        return decide(observed, now, self._settings, self._key)
 
     async def start(self) -> None:
         """Nothing to open."""

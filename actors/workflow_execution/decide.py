@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from actors.workflow_execution import locks, outcome, pipelinerun
+from actors.workflow_execution import leave, locks, outcome, pipelinerun
 from actors.workflow_execution.locks import Hold
 from actors.workflow_execution.observe import Observed
 from kubernaut_ray import names
@@ -27,6 +27,7 @@ from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
 from kubernaut_ray.redact import redact_values
 from kubernaut_ray.settings import Settings
+from kubernaut_ray.signing import SigningKey
 
 Result = Decision[WorkflowExecutionStatus]
 
@@ -49,8 +50,8 @@ _STARTED, _COMPLETED, _FAILED, _CANCELLED = (
 )
 
 
-def decide(seen: Observed, now: datetime, settings: Settings) -> Result:
-    """Decide the next move of one execution."""
+def decide(seen: Observed, now: datetime, settings: Settings, key: SigningKey | None = None) -> Result:
+    """Decide the next move of one execution. With a ``key`` what needs leave runs only with a grant signed by it."""
     if seen.execution.metadata.deletion_timestamp is not None:
         return _deleted(seen, now)
     phase = seen.execution.status.phase
@@ -58,7 +59,7 @@ def decide(seen: Observed, now: datetime, settings: Settings) -> Result:
         case None:
             return _new(seen, now)
         case Phase.PENDING:
-            return _pending(seen, now, settings)
+            return _pending(seen, now, settings, key)
         case Phase.RUNNING:
             return _running(seen, now, settings)
         case Phase.COMPLETED | Phase.FAILED:
@@ -81,7 +82,7 @@ def _new(seen: Observed, now: datetime) -> Result:
     return Decision("Accepted", status, effects, wake_at=now)
 
 
-def _pending(seen: Observed, now: datetime, settings: Settings) -> Result:
+def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey | None) -> Result:
     execution = seen.execution
     if wrong := list(pipelinerun.problems(execution)):
         return _fail_before(seen, Reason.CONFIGURATION_ERROR, "; ".join(wrong), now)
@@ -92,6 +93,14 @@ def _pending(seen: Observed, now: datetime, settings: Settings) -> Result:
         # It was created, may have run, and is gone: creating it again could do its work twice.
         return _vanished(seen, now)
     if seen.run is None:
+        match leave.judge(execution, seen.leave, key, now):
+            case leave.Refused(why):
+                return _fail_before(seen, Reason.APPROVAL_INVALID, why, now)
+            case leave.Unused(claim):
+                status = execution.status.replace(message="Using up the approval")
+                return Decision("ApprovalClaimed", status, (claim,), wake_at=now)
+            case leave.Given():
+                pass
         body = pipelinerun.build(execution, settings.execution, now)
         mine = {names.LABEL_WORKFLOW_EXECUTION: body["metadata"]["labels"][names.LABEL_WORKFLOW_EXECUTION]}
         create = Create(resources.PIPELINE_RUN, body, mine=mine, tolerate_foreign=True)

@@ -5,18 +5,22 @@ Everything is read from the API server, nothing from a cache. TaskRuns are read 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from actors.workflow_execution import pipelinerun
+from actors.workflow_execution import leave, pipelinerun
 from kubernaut_ray import names
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
+from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.kube.resources import Resource
+from kubernaut_ray.kube.targets import target_uid
 from kubernaut_ray.settings import Settings
 
 
@@ -29,12 +33,15 @@ class Observed:
     mine: bool = False
     task_runs: tuple[Object, ...] = ()
     holder: WorkflowExecution | None = None
+    leave: leave.Asked = leave.NOTHING
+    """Read where the PipelineRun would be created next."""
 
 
 class Reader:
     def __init__(self, client: KubeClient, settings: Settings) -> None:
         self._client = client
         self._namespace = settings.execution.namespace
+        self._checks_leave = settings.admission.required
 
     async def observe(self, key: Key) -> Observed | None:
         """Read one execution and its surroundings; ``None`` when it is gone."""
@@ -47,11 +54,35 @@ class Reader:
         try:
             run = await self._client.get(resources.PIPELINE_RUN, name, self._namespace)
         except NotFound:
-            return Observed(execution)
+            return Observed(execution, leave=await self._leave(execution))
         if not pipelinerun.is_mine(execution, run):
             return Observed(execution, run, holder=await self._holder(run, key.namespace))
         watched = execution.status.phase in (None, Phase.PENDING, Phase.RUNNING)
         return Observed(execution, run, mine=True, task_runs=await self._task_runs(run) if watched else ())
+
+    async def _leave(self, execution: WorkflowExecution) -> leave.Asked:
+        """Read what is known of a person's leave: nothing where decisions are not signed, or it was judged already."""
+        if not self._checks_leave or execution.status.phase is not Phase.PENDING:
+            return leave.Asked()
+        home = execution.namespace
+        request, analysis = await asyncio.gather(
+            self._ours(execution, resources.APPROVAL_REQUEST, leave.request_of(execution), home),
+            self._ours(execution, resources.AI_ANALYSIS, names.analysis_of(execution.name), home),
+        )
+        needed = bool(((analysis or {}).get("status") or {}).get("approvalRequired"))
+        if request is None:
+            return leave.Asked(needed)
+        found = RemediationApprovalRequest.from_object(request)
+        return leave.Asked(needed, found, await target_uid(self._client, found.spec.target_resource))
+
+    async def _ours(self, execution: WorkflowExecution, kind: Resource, name: str, namespace: str) -> Object | None:
+        """Read another child of this execution's remediation."""
+        try:
+            found = await self._client.get(kind, name, namespace)
+        except NotFound:
+            return None
+        owners = found["metadata"].get("ownerReferences") or ()
+        return found if any(o["uid"] == execution.spec.remediation_request_ref.uid for o in owners) else None
 
     async def _task_runs(self, run: Object) -> tuple[Object, ...]:
         meta = run["metadata"]

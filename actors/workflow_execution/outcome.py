@@ -68,6 +68,7 @@ _NEXT = {
     Reason.CONFIGURATION_ERROR: "Correct the workflow or its parameters; trying the same again fails the same way.",
     Reason.IMAGE_PULL_BACK_OFF: "Check that the workflow's image exists and that the nodes may pull it.",
     Reason.TASK_FAILED: "Read the step's output and the state of the target before choosing another remedy.",
+    Reason.APPROVAL_INVALID: "Ask for approval of what is to run; nothing else may run in its place.",
     Reason.UNKNOWN: "Look at the target first: how far the workflow came is not known.",
 }
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from kubernaut_ray import names
 from kubernaut_ray.clock import format_duration, parse_duration, parse_rfc3339
+from kubernaut_ray.contracts.grants import pinned
 from kubernaut_ray.crds.enums import ExecutionEngine
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.settings import ExecutionSettings
@@ -70,10 +71,7 @@ def problems(execution: WorkflowExecution) -> Iterator[str]:
 
 def pinned_image(execution: WorkflowExecution) -> str:
     """Return the bundle reference with its digest when there is one: what is approved is what runs."""
-    ref = execution.spec.workflow_ref
-    if ref.container_digest and "@" not in ref.container_image:
-        return f"{ref.container_image}@{ref.container_digest}"
-    return ref.container_image
+    return pinned(execution.spec.workflow_ref)
 
 
 def build(execution: WorkflowExecution, settings: ExecutionSettings, now: datetime) -> dict[str, Any]:

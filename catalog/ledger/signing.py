@@ -1,34 +1,26 @@
-"""Ed25519 signatures under checkpoints, retirements and statements, and the key file of whoever signs.
+"""Ed25519 signatures under checkpoints, retirements and statements, and the public keys that check them.
 
-A key is known by its ``key_id``, the first 16 hex digits of the SHA-256 of the raw public key. What is signed is the canonical
-JSON of the thing as it is sent, without ``signature`` and ``leaves``. The private key is written once, readable by its owner
-only, and leaves this module as signatures alone.
+What is signed is the canonical JSON of the thing as it is sent, without ``signature`` and ``leaves``. Key files are
+``kubernaut_ray.signing``'s.
 """
 
 from __future__ import annotations
 
 import base64
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from catalog.ledger.canonical import canonical
+from kubernaut_ray import signing
 from kubernaut_ray.contracts.ledger import Checkpoint, Signed
-from kubernaut_ray.errors import InvalidInput, Permanent
+from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.signing import key_id
 
 S = TypeVar("S", bound=Signed)
 
@@ -37,43 +29,13 @@ _UNSIGNED = {"signature", "leaves"}
 RAW_BYTES = 32
 
 
-class SigningKey:
-    """A private key. Thread-safe."""
-
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-        self.public_key = key.public_key().public_bytes_raw()
-        """The raw 32 bytes."""
-        self.key_id = key_id(self.public_key)
-
-    @classmethod
-    def generate(cls) -> Self:
-        return cls(Ed25519PrivateKey.generate())
-
-    @classmethod
-    def load(cls, file: Path) -> Self:
-        """Load the key of a file, which is made first when there is none. Raises ``Permanent`` for what is no such key."""
-        try:
-            pem = file.read_bytes()
-        except FileNotFoundError:
-            pem = _create(file)
-        try:
-            key = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError) as error:
-            raise _no_key(file) from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise _no_key(file)
-        return cls(key)
+class SigningKey(signing.SigningKey):
+    """The private key of a trail. Thread-safe."""
 
     def sign(self, thing: S) -> S:
         """Return the thing with this key's id and signature, whatever it carried before."""
         named = thing.model_copy(update={"key_id": self.key_id})
-        return named.model_copy(update={"signature": base64.b64encode(self._key.sign(_signed(named))).decode()})
-
-
-def key_id(public_key: bytes) -> str:
-    """Return the name of a raw public key."""
-    return sha256(public_key).hexdigest()[:16]
+        return named.model_copy(update={"signature": self.over(_signed(named))})
 
 
 def read_public_key(text: str) -> bytes:
@@ -147,35 +109,3 @@ def _unbase64(text: str) -> bytes:
 
 def _signed(thing: Signed) -> bytes:
     return canonical(thing.model_dump(mode="json", exclude_none=True, exclude=_UNSIGNED))
-
-
-def _create(file: Path) -> bytes:
-    """Make a key file that either is whole or is not there. Returns what is in it, another's when one was faster."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as opened:
-            opened.write(pem)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.link(draft, file)  # Unlike a rename it never replaces: a key that has signed must not be lost.
-    except FileExistsError:
-        return file.read_bytes()
-    finally:
-        draft.unlink()
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-    return pem
-
-
-def _no_key(file: Path) -> Permanent:
-    return Permanent(
-        f"{file} holds no Ed25519 private key in PEM form. Restore it from a backup, or move it away to sign with a new key "
-        "(checkpoints signed with the old one stay verifiable by its public key)",
-        reason="SigningKeyUnreadable",
-    )

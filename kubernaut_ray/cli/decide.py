@@ -79,8 +79,11 @@ async def find_request(client: KubeClient, namespace: str, name: str) -> Remedia
 
 async def decide(
     client: KubeClient, request: RemediationApprovalRequest, decision: ApprovalDecision, message: str, by: str, via: str
-) -> None:
-    """Write a decision, once. Raises ``CommandError`` when it was taken or its time is over."""
+) -> RemediationApprovalRequest:
+    """Write a decision, once; return the request as it is then. Raises ``CommandError`` when it was taken or is too late.
+
+    ``by`` counts only where no admission webhook establishes who writes.
+    """
     taken = request.status.sealed_decision or request.status.decision
     if taken:
         raise CommandError(
@@ -91,20 +94,25 @@ async def decide(
     status: dict[str, Any] = {
         "decision": decision.value, "decidedBy": by, "decidedVia": via, "decisionMessage": message,
     }  # fmt: skip
-    await client.patch(
+    written = await client.patch(
         resources.APPROVAL_REQUEST,
         request.name,
         {"metadata": {"resourceVersion": request.metadata.resource_version}, "status": status},
         request.namespace,
         subresource="status",
     )
+    return RemediationApprovalRequest.from_object(written)
 
 
 async def _decide(system: connection.System, name: str, decision: ApprovalDecision, message: str) -> None:
     async with connection.kubernetes(system) as client:
         request = await find_request(client, system.namespace, name)
-        await decide(client, request, decision, message, getpass.getuser(), "cli")
+        written = await decide(client, request, decision, message, getpass.getuser(), "cli")
     workflow = request.spec.recommended_workflow
+    if not written.status.decision:
+        have, needed = len(written.status.approvals), written.spec.required_approvals
+        out.print(f"your approval is recorded: {have} of {needed} that are needed", highlight=False)
+        return
     word = "[green]approved[/]" if decision is ApprovalDecision.APPROVED else "[red]rejected[/]"
     out.print(
         f"{word} {workflow.workflow_name or workflow.workflow_id} {workflow.version} on {request.spec.target_resource}",

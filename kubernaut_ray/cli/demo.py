@@ -259,7 +259,7 @@ async def follow(client: KubeClient, name: str, ask: bool) -> Incident:
                     yes = True
                 decision = ApprovalDecision.APPROVED if yes else ApprovalDecision.REJECTED
                 by = getpass.getuser() if ask else "demo-operator"
-                await decide.decide(client, one.approvals[-1], decision, "", by, "demo")
+                await decide.decide(client, one.approvals[-1], decision, "", by, "cli")
             if time.monotonic() > deadline:
                 raise CommandError(f"{name} is still {phase} after {PATIENCE:.0f} s", Exit.FAILED)
             await asyncio.sleep(0.1)

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from kubernaut_ray import clock
 from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.contracts.grants import decided_workflow
 from kubernaut_ray.crds.enums import ApprovalDecision, AuditCategory, AuditOutcome
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.redact import redact, redact_values
@@ -28,7 +29,8 @@ def decided(
     message: str = "",
     recorded_by: str,
 ) -> AuditEvent:
-    workflow = request.spec.recommended_workflow
+    """Tell it; ``workflow`` and ``parameters`` are what was decided on, an override of the approver included."""
+    status, workflow = request.status, decided_workflow(request)
     approved = decision is ApprovalDecision.APPROVED
     return AuditEvent.fact(
         f"orchestrator.approval.{decision.lower()}",
@@ -54,5 +56,8 @@ def decided(
             "parameters": redact_values(workflow.parameters),
             "required_by": clock.rfc3339(request.spec.required_by),
             "recorded_by": recorded_by,
+            "authenticated": status.authenticated,
+            "approved_by": list(status.grant.approved_by) if status.grant is not None else [],
+            "workflow_override": status.workflow_override is not None,
         },
     )

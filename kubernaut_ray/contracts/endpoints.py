@@ -18,6 +18,8 @@ class Endpoints(Contract):
     holmesgpt: str = ""
     data_storage: str = ""
     console: str = ""
+    admission: str = ""
+    """Over HTTPS, for the API server."""
     kubernetes: str = ""
     ray_dashboard: str = ""
 

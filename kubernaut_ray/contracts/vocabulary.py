@@ -187,9 +187,10 @@ def _types() -> Iterable[EventType]:
         "orchestrator.approval.refused", *approval, "a decision was written that does not count",
         "approval_request attempted written_by written_via reason", outcomes=(F,),
     )  # fmt: skip
-    yield of("orchestrator.approval.approved", *approval, "a person approved", decision)
-    yield of("orchestrator.approval.rejected", *approval, "a person rejected", decision, outcomes=(F,))
-    yield of("orchestrator.approval.expired", *approval, "nobody decided in time", decision, outcomes=(F,))
+    who = "authenticated approved_by workflow_override"
+    yield of("orchestrator.approval.approved", *approval, "a person approved", decision, may=who)
+    yield of("orchestrator.approval.rejected", *approval, "a person rejected", decision, may=who, outcomes=(F,))
+    yield of("orchestrator.approval.expired", *approval, "nobody decided in time", decision, may=who, outcomes=(F,))
 
     execution = (Category.EXECUTION, "workflow-execution-controller")
     run, more = "workflow_id workflow_name version container_image target_resource parameters", "pipeline_run"

@@ -362,6 +362,8 @@ class ExecutionFailureReason(StrEnum):
     CONFIGURATION_ERROR = "ConfigurationError"
     IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
     TASK_FAILED = "TaskFailed"
+    APPROVAL_INVALID = "ApprovalInvalid"
+    """The leave to run it is missing, used up, out of date, or for something else."""
     UNKNOWN = "Unknown"
 
 

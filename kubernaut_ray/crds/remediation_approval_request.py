@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from kubernaut_ray.conditions import Condition
+from kubernaut_ray.crds.approval import DecisionRecord, Grant, WorkflowOverride
 from kubernaut_ray.crds.base import (
     IMMUTABLE,
     CustomResource,
@@ -53,16 +54,18 @@ class RemediationApprovalRequestSpec(Model):
     policy_evaluation: PolicyEvaluation | None = None
     required_by: Timestamp
     """The one deadline: no decision after it counts."""
-
-
-class WorkflowOverride(Model):
-    workflow_name: Name = ""
-    parameters: Parameters = {}
-    rationale: Text = ""
+    required_approvals: Annotated[int, Field(ge=1, le=20)] = 1
+    """So many different people must approve; one rejection is enough."""
+    requested_by: ShortText = ""
+    """The person who caused the RemediationRequest; empty when no person did."""
+    four_eyes: bool = False
+    """Whether ``requestedBy`` may not approve."""
 
 
 class RemediationApprovalRequestStatus(Model):
-    """Operators write ``decision`` (and ``decisionMessage``, ``decidedBy``, ``workflowOverride``); the controller the rest."""
+    """Operators write ``decision`` (and ``decisionMessage``, ``workflowOverride``); the webhook stamps who; the controller
+    writes the rest, the controller of executions ``usedBy``.
+    """
 
     decision: ApprovalDecision = ApprovalDecision.NONE
     decided_by: ShortText = ""
@@ -70,6 +73,8 @@ class RemediationApprovalRequestStatus(Model):
     decided_via: ShortText = ""
     decision_message: Text = ""
     workflow_override: WorkflowOverride | None = None
+    approvals: Annotated[tuple[DecisionRecord, ...], Field(max_length=20)] = ()
+    rejection: DecisionRecord | None = None
     observed_generation: int | None = None
     created_at: Timestamp | None = None
     time_remaining: ShortText = ""
@@ -78,6 +83,12 @@ class RemediationApprovalRequestStatus(Model):
     message: Text = ""
     sealed_decision: ApprovalDecision = ApprovalDecision.NONE
     """The decision as the controller accepted it; a later change of ``decision`` is put back to this."""
+    authenticated: bool = False
+    """Whether the API server established who decided."""
+    target_uid: Name = ""
+    grant: Grant | None = None
+    used_by: Name = ""
+    """UID of the WorkflowExecution that used the grant up."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32)] = ()
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kubernaut_ray import names
 from kubernaut_ray.conditions import Condition
+from kubernaut_ray.crds.approval import Grant
 from kubernaut_ray.crds.base import (
     IMMUTABLE,
     CustomResource,
@@ -42,6 +43,8 @@ class WorkflowExecutionSpec(Model):
     rationale: Text = ""
     execution_config: ExecutionConfig = ExecutionConfig()
     deadline: Timestamp | None = None
+    approval: Grant | None = None
+    """The leave under which it runs, where leave was needed."""
 
 
 class PipelineRunSummary(Model):

@@ -7,6 +7,7 @@ fresh; the raw responses are read here and turned into JSON or into one of ``kub
 from __future__ import annotations
 
 import asyncio
+import copy
 import ipaddress
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -96,6 +97,7 @@ class Connection:
 
     def __init__(self, configuration: Configuration, *, timeout: float) -> None:
         self._configuration = configuration
+        self._token = ""
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 5.0))
         try:
             self._api: Any = ApiClient(configuration)
@@ -108,6 +110,12 @@ class Connection:
 
     async def close(self) -> None:
         await self._api.close()
+
+    def bearing(self, token: str) -> Connection:
+        """Return the same pool of connections with another bearer token; closing it closes the pool."""
+        other = copy.copy(self)
+        other._token = token  # noqa: SLF001 - of our own class
+        return other
 
     async def send(
         self,
@@ -154,8 +162,9 @@ class Connection:
             url = f"{url}?{urlencode(query)}"
         headers = {"User-Agent": USER_AGENT, "Accept": accept, "Content-Type": content_type}
         try:
-            auth = (await self._configuration.auth_settings()).get("BearerToken")
-            if auth and auth["value"]:
+            if self._token:
+                headers["Authorization"] = f"Bearer {self._token}"
+            elif (auth := (await self._configuration.auth_settings()).get("BearerToken")) and auth["value"]:
                 headers["Authorization"] = auth["value"]
             answer = await self._api.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=timeout

@@ -80,6 +80,20 @@ TOKEN_REVIEW = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenRev
 SUBJECT_ACCESS_REVIEW = Resource(
     "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
 )
+MUTATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    "MutatingWebhookConfiguration",
+    namespaced=False,
+)
+VALIDATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 CLUSTER_ROLE_BINDING = Resource(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
@@ -94,6 +108,7 @@ BY_KIND: dict[str, Resource] = {
         NAMESPACE, POD, SERVICE, NODE, CONFIG_MAP, SECRET, EVENT, PVC, SERVICE_ACCOUNT,
         DEPLOYMENT, REPLICA_SET, STATEFUL_SET, DAEMON_SET, JOB, HPA, PDB, NETWORK_POLICY, LEASE,
         PIPELINE, TASK, PIPELINE_RUN, TASK_RUN, CRD, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING,
+        MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS,
     )
 }  # fmt: skip
 """The well-known kinds; anything else is found through discovery."""

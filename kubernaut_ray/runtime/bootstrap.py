@@ -21,7 +21,7 @@ from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.kube.errors import NotFound
 
-SERVICE_ACCOUNT = "kubernaut"
+SERVICE_ACCOUNT = names.SERVICE_ACCOUNT
 TOKEN_LIFETIME = 24 * 3600
 """Seconds asked for; a cluster may give less, so the token is renewed at half of an hour's margin."""
 _log = structlog.get_logger()

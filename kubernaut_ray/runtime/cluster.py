@@ -29,11 +29,12 @@ from kubernaut_ray.settings import Settings
 NAMESPACE = "kubernaut"
 """The Ray namespace of every actor."""
 
-APPS = ("storage", "holmesgpt", "console", "gateway")
+APPS = ("storage", "holmesgpt", "console", "admission", "gateway")
 """Serve application names, which are their route prefixes too. The gateway is last: its second replica is not waited for."""
 _MODULES = {
     "storage": "serve_apps.data_storage.serve",
     "holmesgpt": "serve_apps.holmesgpt.serve",
+    "admission": "serve_apps.admission.serve",
     "gateway": "serve_apps.gateway.serve",
     "console": "serve_apps.console.serve",
 }

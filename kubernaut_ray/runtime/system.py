@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import aiohttp
 import structlog
@@ -26,6 +26,7 @@ import structlog
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.errors import KubernautError, Permanent
 from kubernaut_ray.kube.client import KubeClient
+from kubernaut_ray.runtime import admission as webhook
 from kubernaut_ray.runtime import bootstrap, cluster, ports
 from kubernaut_ray.runtime.processes import Child
 from kubernaut_ray.settings import Settings
@@ -89,9 +90,15 @@ class System:
             metrics=0,
             fallback=0,
             signals=self.settings.gateway.port,
+            admission=self.settings.admission.port,
         )
         gateway = self.settings.gateway.model_copy(update={"port": chosen["signals"]})
-        self.settings = self.settings.model_copy(update={"gateway": gateway})
+        admission = self.settings.admission.model_copy(
+            update={"port": chosen["admission"], "mode": self._admission_mode()}
+        )
+        self.settings = self.settings.model_copy(update={"gateway": gateway, "admission": admission})
+        if self._serves_webhook:
+            self.settings = webhook.prepare(self.settings)
         scratch = ports.short_directory(self.data_dir)
         ray_ports = cluster.RayPorts(
             chosen["http"], chosen["dashboard"], chosen["stats"], chosen["metrics"], chosen["fallback"]
@@ -103,6 +110,7 @@ class System:
             holmesgpt=f"{base}/holmesgpt",
             data_storage=f"{base}/storage",
             console=f"{base}/console",
+            admission=f"https://{admission.host}:{admission.port}" if self._serves_webhook else "",
             kubernetes=f"https://127.0.0.1:{chosen['kubernetes']}",
             ray_dashboard=f"http://127.0.0.1:{ray_ports.dashboard}" if server.dashboard else "",
         )
@@ -121,6 +129,13 @@ class System:
         self.endpoints.save(self.data_dir)
         self._supervise()
         _log.info("system.ready", seconds=round(time.monotonic() - began, 1))
+
+    def _admission_mode(self) -> Literal["required", "off"]:
+        """The embedded API server can reach a webhook on this machine; a cluster has its own, installed from the manifests."""
+        mode = self.settings.admission.mode
+        if mode != "auto":
+            return mode
+        return "required" if self.settings.kubeconfig is None else "off"
 
     async def stop(self) -> None:
         """Drain: no new signals, controllers finish what they hold, audit is flushed, then everything ends."""
@@ -216,18 +231,29 @@ class System:
             asyncio.to_thread(cluster.start_serve, self.settings.server.host, port),
             asyncio.to_thread(catalog_owner.ensure, arguments),
             self._fleet.ensure(),
-            asyncio.to_thread(cluster.deploy, arguments),
+            asyncio.to_thread(cluster.deploy, arguments, self._apps()),
         )
         await asyncio.gather(self._services_answer(), self._fleet.ready())
+        assert self._client is not None  # noqa: S101
+        if self._serves_webhook:
+            await webhook.install(self._client, self.settings)
+        elif self.settings.kubeconfig is None:
+            await webhook.remove(self._client)
         if self._shipped_workflows:
             self._progress("registering the shipped workflows")
             await self.register_shipped_workflows()
         if self._simulate:
             from kubernaut_ray.kube.simulate import Simulator
 
-            assert self._client is not None  # noqa: S101
             self._simulator = Simulator(self._client)
             await self._simulator.start()
+
+    @property
+    def _serves_webhook(self) -> bool:
+        return self.settings.admission.required and self.settings.kubeconfig is None
+
+    def _apps(self) -> tuple[str, ...]:
+        return tuple(app for app in cluster.APPS if app != "admission" or self._serves_webhook)
 
     def arguments(self) -> dict[str, Any]:
         """The JSON-able arguments of every Serve application and actor. Secrets travel in the environment, not here."""
@@ -255,6 +281,8 @@ class System:
     async def _services_answer(self, timeout: float = 120.0) -> None:
         """Wait until every service says that it is ready."""
         waiting = {name: getattr(self.endpoints, name) for name in ("gateway", "holmesgpt", "data_storage", "console")}
+        if self._serves_webhook:
+            waiting["admission"] = self.endpoints.console.replace("/console", "/admission")
         deadline = time.monotonic() + timeout
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while waiting:
@@ -310,7 +338,12 @@ class System:
             assert self._client is not None  # noqa: S101
             await bootstrap.write_token(self._client, self.token_file)
 
+        async def certificate() -> None:
+            if self._serves_webhook:
+                await asyncio.to_thread(webhook.renew, self.settings)
+
         self._tasks = [
             asyncio.create_task(every(TOKEN_RENEWAL, "token", renew), name="renew token"),
+            asyncio.create_task(every(webhook.CHECK, "certificate", certificate), name="renew certificate"),
             asyncio.create_task(every(FLEET_CHECK, "fleet", self._fleet.check), name="check fleet"),
         ]

@@ -188,7 +188,14 @@ def _add_decision(app: FastAPI, deps: Deps) -> None:
         if wanted not in {ApprovalDecision.APPROVED, ApprovalDecision.REJECTED}:
             raise Problem(400, detail="decision must be Approved or Rejected")
         result = await decide(
-            deps.client, deps.settings.namespace, name, wanted, form.get("message", ""), user_of(request), deps.now()
+            deps.client,
+            deps.settings.namespace,
+            name,
+            wanted,
+            form.get("message", ""),
+            user_of(request),
+            deps.now(),
+            as_person=deps.client.bearing(session.token_of(request)) if deps.settings.admission.required else None,
         )
         log.info("console.decision", approval=name, decision=wanted, result=result, by=user_of(request).username)
         back = f"/remediations/{form['remediation']}" if _is_name(form.get("remediation", "")) else "/"

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 @contextlib.asynccontextmanager
 async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
     """Serve the app on this address while the context lasts. Raises ``Permanent`` when the port belongs to somebody else."""
-    listener = _listener(host, port)
+    listener = bound(host, port, "gateway.port")
     server = serving.server(app, drain_seconds=DRAIN_SECONDS, date_header=False)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="gateway-listener", context=contextvars.Context())
     try:
@@ -47,7 +47,8 @@ async def listening(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
             listener.close()
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, setting: str) -> socket.socket:
+    """Return a socket that listens there, beside those of other replicas. Raises ``Permanent`` naming the setting."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -58,7 +59,7 @@ def _listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise Permanent(
-            f"gateway.port {port} on {host} cannot be listened on: {error.strerror}; name another", reason="PortTaken"
+            f"{setting} {port} on {host} cannot be listened on: {error.strerror}; name another", reason="PortTaken"
         ) from error
     listener.setblocking(False)
     return listener

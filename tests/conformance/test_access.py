@@ -135,6 +135,53 @@ async def test_impersonation(anonymous: Raw, kube: KubeClient, namespace: str, a
     assert (code, 'cannot impersonate resource "users"' in body["message"]) == (403, True)
 
 
+async def test_an_impersonated_identity_is_whole(raw: Raw) -> None:
+    """Who may everything may be anybody: name, UID, groups and extra fields, whose keys are lower case."""
+    headers = {
+        "Impersonate-User": "zoe@example.com",
+        "Impersonate-Uid": "42",
+        "Impersonate-Group": "approvers",
+        "Impersonate-Extra-Example.com%2Fvia": "chat",
+    }
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    code, body = await raw("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", json=review, headers=headers)
+    assert code == 201, body
+    user = body["status"]["userInfo"]
+    assert (user["username"], user["uid"], user["extra"]) == ("zoe@example.com", "42", {"example.com/via": ["chat"]})
+    assert {"approvers", "system:authenticated"} == set(user["groups"])
+
+
+async def test_extra_fields_need_leave_of_their_own(
+    anonymous: Raw, kube: KubeClient, namespace: str, account: str
+) -> None:
+    """To be a user is not to say anything about them."""
+    name = f"impersonator-{namespace}"
+    rule = {"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"], "resourceNames": ["zoe@example.com"]}
+    await kube.create(resources.CLUSTER_ROLE, {"metadata": {"name": name}, "rules": [rule]})
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+    subject = {"kind": "ServiceAccount", "name": "runner", "namespace": namespace}
+    binding = {"metadata": {"name": name}, "roleRef": ref, "subjects": [subject]}
+    await kube.create(resources.CLUSTER_ROLE_BINDING, binding)
+    token = {
+        "Authorization": f"Bearer {await kube.service_account_token(namespace, 'runner')}",
+        "Impersonate-User": "zoe@example.com",
+    }
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    try:
+
+        async def allowed() -> bool:
+            return (await anonymous("POST", path, json=review, headers=token))[0] == 201
+
+        await eventually(allowed)
+        more = {**token, "Impersonate-Extra-Via": "chat"}
+        code, body = await anonymous("POST", path, json=review, headers=more)
+        assert (code, 'cannot impersonate resource "userextras/via"' in body["message"]) == (403, True), body
+    finally:
+        await kube.delete(resources.CLUSTER_ROLE_BINDING, name)
+        await kube.delete(resources.CLUSTER_ROLE, name)
+
+
 async def test_reviews_that_are_refused(raw: Raw) -> None:
     """A review asks about exactly one thing."""
     path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"

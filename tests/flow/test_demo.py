@@ -29,7 +29,7 @@ async def test_the_demo_repairs_the_deployment_and_shows_it(tmp_path: Path) -> N
         "Notifications",
         "Audit trail",
         "Remediated",
-        "demo-operator",
+        "kubernaut-admin",
     ):
         assert shown in text, f"{shown!r} is not in:\n{text}"
     assert not list(tmp_path.glob("kubernaut-demo-*"))

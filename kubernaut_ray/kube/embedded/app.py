@@ -10,13 +10,14 @@ import orjson
 import structlog
 
 from kubernaut_ray.kube.embedded import discovery, requests, status
+from kubernaut_ray.kube.embedded.admission import Admission
 from kubernaut_ray.kube.embedded.authn import AUTHENTICATED, Account, Authenticator, User
 from kubernaut_ray.kube.embedded.handlers import Answer, Handlers
 from kubernaut_ray.kube.embedded.kinds import Kind, Registry
 from kubernaut_ray.kube.embedded.objects import Objects
 from kubernaut_ray.kube.embedded.openapi import OpenApi
 from kubernaut_ray.kube.embedded.rbac import Access, Authorizer, denial
-from kubernaut_ray.kube.embedded.requests import Request
+from kubernaut_ray.kube.embedded.requests import Impersonation, Request
 from kubernaut_ray.kube.embedded.reviews import Reviews
 from kubernaut_ray.kube.embedded.status import ApiStatus, Obj
 from kubernaut_ray.kube.embedded.subresources import Subresources
@@ -40,12 +41,13 @@ class App:
         registry: Registry,
         authenticator: Authenticator,
         authorizer: Authorizer,
+        admission: Admission,
         *,
         address: str,
     ) -> None:
         self._objects, self._registry, self._address = objects, registry, address
         self._authenticator, self._authorizer = authenticator, authorizer
-        self._handlers = Handlers(objects)
+        self._handlers = Handlers(objects, admission)
         self._reviews = Reviews(authenticator, authorizer)
         self._subresources = Subresources(objects, authenticator)
         self._openapi = OpenApi(registry)
@@ -86,12 +88,13 @@ class App:
         user = self._authenticator.user(token)
         if user is None:
             raise status.unauthorized()
-        return user if request.impersonated is None else self._impersonate(user, *request.impersonated)
+        return user if request.impersonated is None else self._impersonate(user, request.impersonated)
 
-    def _impersonate(self, user: User, name: str, groups: tuple[str, ...]) -> User:
-        """Return the identity that the user asks to be taken for, if it may be."""
+    def _impersonate(self, user: User, wanted: Impersonation) -> User:
+        """Return the identity that the user asks to be taken for, if it may be all of it."""
+        name, groups = wanted.name, wanted.groups
         if not name:
-            raise status.bad_request("requested groups without impersonating a user")
+            raise status.bad_request("requested groups, a uid or extra fields without impersonating a user")
         implied: tuple[str, ...] = (AUTHENTICATED,)
         account = name.removeprefix("system:serviceaccount:").split(":")
         if name.startswith("system:serviceaccount:") and len(account) == 2:
@@ -105,7 +108,13 @@ class App:
         for group in groups:
             if group not in implied:
                 self._authorize(user, Access("impersonate", resource="groups", name=group))
-        return User(name, groups=tuple(dict.fromkeys((*groups, AUTHENTICATED))))
+        group = "authentication.k8s.io"
+        if wanted.uid:
+            self._authorize(user, Access("impersonate", group, "uids", name=wanted.uid))
+        for key, values in wanted.extra:
+            for value in values:
+                self._authorize(user, Access("impersonate", group, "userextras", key, name=value))
+        return User(name, wanted.uid, tuple(dict.fromkeys((*groups, AUTHENTICATED))), wanted.extra)
 
     def _authorize(self, user: User | None, access: Access) -> None:
         if user is None:
@@ -136,15 +145,15 @@ class App:
             case "list":
                 return await self._handlers.list_(kind, request)
             case "create":
-                return await self._handlers.create(kind, request)
+                return await self._handlers.create(kind, request, user)
             case "update" if target.name:
-                return await self._handlers.update(kind, request)
+                return await self._handlers.update(kind, request, user)
             case "patch" if target.name:
-                return await self._handlers.patch(kind, request)
+                return await self._handlers.patch(kind, request, user)
             case "delete" if not target.subresource:
-                return await self._handlers.delete(kind, request)
+                return await self._handlers.delete(kind, request, user)
             case "deletecollection":
-                return await self._handlers.delete_collection(kind, request)
+                return await self._handlers.delete_collection(kind, request, user)
             case _:
                 raise status.method_not_allowed(kind.plural, kind.group, request.method)
 

@@ -16,7 +16,7 @@ from kubernaut_ray.kube.embedded import managed, meta, patches, status
 from kubernaut_ray.kube.embedded.hub import Entry
 from kubernaut_ray.kube.embedded.kinds import Kind, ListTypes
 from kubernaut_ray.kube.embedded.managed import Owner, Path
-from kubernaut_ray.kube.embedded.objects import Objects, Options
+from kubernaut_ray.kube.embedded.objects import Draft, Objects, Options
 from kubernaut_ray.kube.embedded.status import Cause, Obj
 
 
@@ -24,6 +24,14 @@ def apply(
     objects: Objects, kind: Kind, namespace: str, name: str, patch: Any, options: Options, subresource: str
 ) -> tuple[Entry, bool]:
     """Apply a configuration. Returns the object and whether it was created. Raises 409 with every conflict."""
+    made = draft(objects, kind, namespace, name, patch, options, subresource)
+    return objects.commit(made), made.entry is None
+
+
+def draft(
+    objects: Objects, kind: Kind, namespace: str, name: str, patch: Any, options: Options, subresource: str
+) -> Draft:
+    """Draft what applying a configuration would store. Raises 409 with every conflict."""
     if not isinstance(patch, dict):
         raise status.bad_request("an apply patch is an object")
     given = patch.get("metadata") or {}
@@ -38,7 +46,7 @@ def apply(
     def change(live: Obj) -> Obj:
         return _applied(kind, live, wanted, options, subresource)
 
-    return objects.change(
+    return objects.draft_change(
         kind, namespace, name, change, replace(options, applying=True), subresource=subresource, create=not subresource
     )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kubernaut_ray.kube.embedded import meta, quantity
+from kubernaut_ray.kube.embedded import meta, quantity, webhook_checks
 from kubernaut_ray.kube.embedded.columns import at
 from kubernaut_ray.kube.embedded.status import (
     Cause,
@@ -300,4 +300,6 @@ CHECKS: dict[str, Callable[[Obj, Obj | None], list[Cause]]] = {
     "ClusterRole": _role,
     "Lease": _lease,
     "Event": _event,
+    "MutatingWebhookConfiguration": webhook_checks.problems,
+    "ValidatingWebhookConfiguration": webhook_checks.problems,
 }

@@ -213,6 +213,24 @@ def _event(obj: Obj, old: Obj | None) -> None:  # noqa: ARG001
     _set(obj, source={}, reportingComponent="", reportingInstance="")
 
 
+def _webhooks(obj: Obj, old: Obj | None) -> None:  # noqa: ARG001
+    for webhook in obj.get("webhooks") or ():
+        _set(
+            webhook,
+            failurePolicy="Fail",
+            matchPolicy="Equivalent",
+            namespaceSelector={},
+            objectSelector={},
+            timeoutSeconds=10,
+        )
+        if obj["kind"] == "MutatingWebhookConfiguration":
+            _set(webhook, reinvocationPolicy="Never")
+        for rule in webhook.get("rules") or ():
+            _set(rule, scope="*")
+        if webhook["clientConfig"].get("service"):
+            _set(webhook["clientConfig"]["service"], port=443)
+
+
 DEFAULTS: dict[str, Callable[[Obj, Obj | None], None]] = {
     "Pod": _pod,
     "Deployment": _deployment,
@@ -229,4 +247,6 @@ DEFAULTS: dict[str, Callable[[Obj, Obj | None], None]] = {
     "RoleBinding": _role_binding,
     "ClusterRoleBinding": _role_binding,
     "Event": _event,
+    "MutatingWebhookConfiguration": _webhooks,
+    "ValidatingWebhookConfiguration": _webhooks,
 }

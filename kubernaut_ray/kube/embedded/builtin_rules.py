@@ -21,6 +21,7 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "containers": ("name",), "initContainers": ("name",), "ephemeralContainers": ("name",), "env": ("name",),
     "volumes": ("name",), "volumeMounts": ("mountPath",), "volumeDevices": ("devicePath",), "imagePullSecrets": ("name",),
     "hostAliases": ("ip",), "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"), "conditions": ("type",),
+    "webhooks": ("name",), "matchConditions": ("name",),
     "ownerReferences": ("uid",), "secrets": ("name",), "addresses": ("type",), "podIPs": ("ip",), "finalizers": (),
 }  # fmt: skip
 

@@ -31,6 +31,8 @@ ROOTS = {
     "SelfSubjectReview": "V1SelfSubjectReview", "SubjectAccessReview": "V1SubjectAccessReview",
     "SelfSubjectAccessReview": "V1SelfSubjectAccessReview", "SelfSubjectRulesReview": "V1SelfSubjectRulesReview",
     "LocalSubjectAccessReview": "V1LocalSubjectAccessReview",
+    "MutatingWebhookConfiguration": "V1MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration": "V1ValidatingWebhookConfiguration",
 }  # fmt: skip
 """Kind → class of the client's models."""
 

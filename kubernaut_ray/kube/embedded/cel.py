@@ -20,6 +20,8 @@ from kubernaut_ray.kube.embedded.cel_syntax import CelError, Tree
 Scope = Mapping[str, Any]
 Thunk = Callable[[Scope], Any]
 Schema = Mapping[str, Any]
+Meaning = tuple[Thunk, Schema | None]
+Names = Mapping[str, Schema | None]
 
 _REASONS = ("FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate")
 _RULE_FIELDS = {"rule", "message", "messageExpression", "reason", "fieldPath", "optionalOldSelf"}
@@ -94,6 +96,11 @@ class Rule:
         return [(self.field_path, self.reason, prefix + message)]
 
 
+def expression(text: str, names: Names) -> Thunk:
+    """Compile an expression of these variables. Raises ``CelError``; the result raises ``Unevaluable``."""
+    return _meaning(syntax.parse(text), names)[0]
+
+
 def _uses_old(tree: Tree) -> bool:
     match tree:
         case syntax.Name(name):
@@ -151,10 +158,6 @@ def _item_schema(schema: Schema | None) -> Schema | None:
         return None
     items = schema.get("items") or (schema.get("additionalProperties") if schema.get("type") == "object" else None)
     return items if isinstance(items, Mapping) else None
-
-
-Meaning = tuple[Thunk, Schema | None]
-Names = Mapping[str, Schema | None]
 
 
 def _meaning(tree: Tree, names: Names) -> Meaning:

@@ -397,6 +397,7 @@ NETWORK_POLICY = (
     _AGE,
 )
 LEASE = (_NAME, _text("Holder", "spec", "holderIdentity", missing=""), _AGE)
+WEBHOOKS = (_NAME, Column("Webhooks", lambda o: len(o.get("webhooks") or ()), "integer"), _AGE)
 CREATED_AT = (_NAME, Column("Created At", lambda o: o["metadata"].get("creationTimestamp")))
 BINDING = (
     _NAME,

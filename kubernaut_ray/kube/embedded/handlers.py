@@ -9,15 +9,18 @@ import base64
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from kubernaut_ray.kube.embedded import apply, patches, status, tables
+from kubernaut_ray.kube.embedded.admission import Admission, Asked
+from kubernaut_ray.kube.embedded.authn import User
 from kubernaut_ray.kube.embedded.hub import Entry
 from kubernaut_ray.kube.embedded.kinds import Kind
-from kubernaut_ray.kube.embedded.objects import DeleteOptions, Objects, in_version
+from kubernaut_ray.kube.embedded.objects import DeleteOptions, Draft, Objects, in_version
 from kubernaut_ray.kube.embedded.requests import Accepted, Request
 from kubernaut_ray.kube.embedded.selectors import exact_name, narrowest, selector
 from kubernaut_ray.kube.embedded.status import Obj
@@ -75,8 +78,8 @@ class Pages:
 class Handlers:
     """The verbs."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, objects: Objects, admission: Admission) -> None:
+        self._objects, self._admission = objects, admission
         self._store = objects.store
         self._pages = Pages()
 
@@ -143,7 +146,30 @@ class Handlers:
         if match == "Exact" and wanted != current:
             raise status.expired("The resourceVersion for the provided list is too old.")
 
-    async def create(self, kind: Kind, request: Request) -> Answer:
+    async def _write(self, kind: Kind, request: Request, user: User, draft: Callable[[], Draft]) -> tuple[Entry, bool]:
+        """Store what the draft says, reviewed where somebody wishes it. Returns the object and whether it is new."""
+        if not self._admission.concerns(kind, _named(request).subresource):
+            made = draft()
+            return self._objects.commit(made), made.entry is None
+        new = True
+
+        def remembered() -> Draft:
+            nonlocal new
+            made = draft()
+            new = made.entry is None
+            return made
+
+        return await self._admission.write(remembered, Asked(user, request.warnings, request.verb)), new
+
+    async def _delete(
+        self, kind: Kind, namespace: str, name: str, options: DeleteOptions, request: Request, user: User
+    ) -> tuple[Entry, bool]:
+        if not self._admission.concerns(kind, ""):
+            return self._objects.delete(kind, namespace, name, options)
+        asked = Asked(user, request.warnings, request.verb)
+        return await self._admission.delete(kind, namespace, name, options, asked)
+
+    async def create(self, kind: Kind, request: Request, user: User) -> Answer:
         target = _named(request)
         if target.name:
             raise status.method_not_allowed(kind.plural, kind.group, "POST")
@@ -151,11 +177,13 @@ class Handlers:
         given = await request.object()
         if kind.namespaced and not target.namespace:
             raise status.bad_request(f"{kind.kind} is namespaced: create it under /namespaces/NAMESPACE/{kind.plural}")
-        entry = self._objects.create(kind, target.namespace, given, options)
+        entry, _ = await self._write(
+            kind, request, user, lambda: self._objects.draft_new(kind, target.namespace, given, options)
+        )
         await self._store.settled()
         return self.show(kind, entry, request, 201)
 
-    async def update(self, kind: Kind, request: Request) -> Answer:
+    async def update(self, kind: Kind, request: Request, user: User) -> Answer:
         target = _named(request)
         options = request.options()
         given = await request.object()
@@ -163,18 +191,17 @@ class Handlers:
             raise status.bad_request("Object 'Kind' is missing in the body")
         if not target.subresource and not (given.get("metadata") or {}).get("name"):
             raise status.bad_request("metadata.name: Required value: name must be provided")
-        entry, created = self._objects.change(
-            kind,
-            target.namespace,
-            target.name,
-            lambda _: given,
-            options,
-            subresource=target.subresource,
-        )
+
+        def draft() -> Draft:
+            return self._objects.draft_change(
+                kind, target.namespace, target.name, lambda _: given, options, subresource=target.subresource
+            )
+
+        entry, created = await self._write(kind, request, user, draft)
         await self._store.settled()
         return self.show(kind, entry, request, 201 if created else 200)
 
-    async def patch(self, kind: Kind, request: Request) -> Answer:
+    async def patch(self, kind: Kind, request: Request, user: User) -> Answer:
         target = _named(request)
         options = request.options()
         how, patch = await request.patch()
@@ -190,26 +217,26 @@ class Handlers:
         if how == "apply" and not request.parameter("fieldManager"):
             missing = status.required("fieldManager", "is required for apply patch")
             raise status.invalid("PatchOptions", "meta.k8s.io", "", [missing])
-        if how == "apply":
-            entry, created = apply.apply(
-                self._objects, kind, target.namespace, target.name, patch, options, target.subresource
-            )
-        else:
-            change = {
-                "json": lambda old: patches.json_patch(old, patch),
-                "merge": lambda old: patches.merge_patch(old, patch),
-                "strategic": lambda old: patches.strategic_patch(old, patch),
-            }[how]
-            entry, created = self._objects.change(
-                kind, target.namespace, target.name, change, options, subresource=target.subresource
-            )
+        change = {
+            "json": lambda old: patches.json_patch(old, patch),
+            "merge": lambda old: patches.merge_patch(old, patch),
+            "strategic": lambda old: patches.strategic_patch(old, patch),
+        }
+
+        def draft() -> Draft:
+            namespace, name, subresource = target.namespace, target.name, target.subresource
+            if how == "apply":
+                return apply.draft(self._objects, kind, namespace, name, patch, options, subresource)
+            return self._objects.draft_change(kind, namespace, name, change[how], options, subresource=subresource)
+
+        entry, created = await self._write(kind, request, user, draft)
         await self._store.settled()
         return self.show(kind, entry, request, 201 if created else 200)
 
-    async def delete(self, kind: Kind, request: Request) -> Answer:
+    async def delete(self, kind: Kind, request: Request, user: User) -> Answer:
         target = _named(request)
         options = delete_options(request, await request.optional_object())
-        entry, gone = self._objects.delete(kind, target.namespace, target.name, options)
+        entry, gone = await self._delete(kind, target.namespace, target.name, options, request, user)
         await self._store.settled()
         if not gone:
             return self.show(kind, entry, request)
@@ -221,13 +248,15 @@ class Handlers:
         body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
         return Answer(orjson.dumps(body))
 
-    async def delete_collection(self, kind: Kind, request: Request) -> Answer:
+    async def delete_collection(self, kind: Kind, request: Request, user: User) -> Answer:
         target = _named(request)
         options = delete_options(request, await request.optional_object())
         deleted = []
         for entry in self._select(kind, target.namespace, request):
             metadata = entry.obj["metadata"]
-            deleted.append(self._objects.delete(kind, metadata.get("namespace", ""), metadata["name"], options)[0])
+            place = metadata.get("namespace", "")
+            gone, _ = await self._delete(kind, place, metadata["name"], options, request, user)
+            deleted.append(gone)
         version = self._store.head
         await self._store.settled()
         return _render_list(kind, deleted, {"resourceVersion": str(version)}, Accepted(), request)

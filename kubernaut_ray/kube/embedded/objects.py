@@ -52,6 +52,21 @@ class DeleteOptions:
     dry_run: bool = False
 
 
+@dataclass(slots=True)
+class Draft:
+    """A write that is understood and not made yet: ``obj`` would be stored in place of ``entry`` (``None``: it is new)."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    obj: Obj
+    options: Options
+    entry: Entry | None = None
+    old: Obj | None = None
+    """What the entry holds, in this version of the kind."""
+    subresource: str = ""
+
+
 class Objects:
     """Reads and writes objects of any kind. ``created`` hooks may add to a kind's creation (for example a CRD's check)."""
 
@@ -68,6 +83,10 @@ class Objects:
 
     def create(self, kind: Kind, namespace: str, given: Obj, options: Options) -> Entry:
         """Store a new object. Raises 409, 422, 403 or 404 (no such namespace)."""
+        return self.commit(self.draft_new(kind, namespace, given, options))
+
+    def draft_new(self, kind: Kind, namespace: str, given: Obj, options: Options) -> Draft:
+        """Make the draft of a new object: named, with the metadata that the server owns."""
         metadata = self._checked_metadata(kind, namespace, given)
         if metadata.get("resourceVersion"):
             raise status.bad_request("resourceVersion should not be set on objects to be created")
@@ -82,16 +101,7 @@ class Objects:
         obj["metadata"] = metadata
         if kind.status:
             obj.pop("status", None)
-        self._finish(kind, obj, None, options)
-        name = metadata["name"]
-        self._namespace_accepts(kind, namespace, name)
-        if self.store.get(kind.table, namespace, name) is not None:
-            raise status.already_exists(kind.plural, kind.group, name)
-        for hook in self.before_write:
-            hook(kind, obj, None)
-        if options.dry_run:
-            return _unsaved(obj)
-        return self.store.put(kind.table, namespace, name, obj)
+        return Draft(kind, namespace, metadata.get("name") or "", obj, options)
 
     def change(
         self,
@@ -108,6 +118,21 @@ class Objects:
 
         A ``metadata.resourceVersion`` or ``uid`` that the change leaves in the object is a precondition: 409 when it differs.
         """
+        draft = self.draft_change(kind, namespace, name, change, options, subresource=subresource, create=create)
+        return self.commit(draft), draft.entry is None
+
+    def draft_change(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        change: Change,
+        options: Options,
+        *,
+        subresource: str = "",
+        create: bool = False,
+    ) -> Draft:
+        """Make the draft of a change; its preconditions hold."""
         old_entry = self.store.get(kind.table, namespace, name)
         if old_entry is None:
             if not create:
@@ -121,7 +146,7 @@ class Objects:
                     kind.plural, kind.group, name, "Precondition failed: the object has a uid but does not exist"
                 )
             wanted["metadata"].pop("resourceVersion", None)
-            return self.create(kind, namespace, wanted, options), True
+            return self.draft_new(kind, namespace, wanted, options)
         old = in_version(old_entry.obj, kind)
         wanted = change(old)
         if not isinstance(wanted, dict):
@@ -138,19 +163,45 @@ class Objects:
             )
         obj: Obj = patches.copied(_combined(kind, old, {**wanted, "metadata": given}, subresource))
         obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-        self._finish(kind, obj, old, options, subresource)
-        if kind.generation and _desired(kind, obj) != _desired(kind, old):
+        return Draft(kind, namespace, name, obj, options, old_entry, old, subresource)
+
+    def commit(self, draft: Draft) -> Entry:
+        """Finish a draft and store it."""
+        self.finish(draft)
+        return self.store_draft(draft)
+
+    def shape(self, draft: Draft) -> None:
+        """Prune and default a draft in place, without judging it: what mutating admission is shown."""
+        self._shape(draft.kind, draft.obj, draft.old, draft.options)
+
+    def finish(self, draft: Draft) -> None:
+        """Complete a draft in place: prune, default, validate, and note ownership and generation."""
+        kind, obj, old = draft.kind, draft.obj, draft.old
+        self._finish(kind, obj, old, draft.options, draft.subresource)
+        if old is not None and kind.generation and _desired(kind, obj) != _desired(kind, old):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
-        if obj == old:
-            return old_entry, False
+
+    def current(self, draft: Draft) -> bool:
+        """Whether what the draft replaces is still what is stored."""
+        return self.store.get(draft.kind.table, draft.namespace, draft.name) is draft.entry
+
+    def store_draft(self, draft: Draft) -> Entry:
+        """Store a finished draft, which must be current."""
+        kind, namespace, name, obj = draft.kind, draft.namespace, draft.name, draft.obj
+        if draft.entry is None:
+            self._namespace_accepts(kind, namespace, name)
+            if self.store.get(kind.table, namespace, name) is not None:
+                raise status.already_exists(kind.plural, kind.group, name)
+        elif obj == draft.old:
+            return draft.entry
         for hook in self.before_write:
-            hook(kind, obj, old)
-        if options.dry_run:
-            return _unsaved(obj), False
-        if "deletionTimestamp" in obj["metadata"] and self._may_go(kind, obj):
+            hook(kind, obj, draft.old)
+        if draft.options.dry_run:
+            return _unsaved(obj)
+        if draft.entry is not None and "deletionTimestamp" in obj["metadata"] and self._may_go(kind, obj):
             self.store.put(kind.table, namespace, name, obj)
-            return self.store.remove(kind.table, namespace, name), False
-        return self.store.put(kind.table, namespace, name, obj), False
+            return self.store.remove(kind.table, namespace, name)
+        return self.store.put(kind.table, namespace, name, obj)
 
     def delete(self, kind: Kind, namespace: str, name: str, options: DeleteOptions) -> tuple[Entry, bool]:
         """Delete an object, or mark it when finalizers hold it. Returns its last state and whether it is gone."""
@@ -233,8 +284,8 @@ class Objects:
             )
         return metadata
 
-    def _finish(self, kind: Kind, obj: Obj, old: Obj | None, options: Options, subresource: str = "") -> None:
-        """Prune, default, validate and note ownership, in place."""
+    def _shape(self, kind: Kind, obj: Obj, old: Obj | None, options: Options) -> list[Cause]:
+        """Prune and default, in place. Returns what is wrong with the metadata; nothing is defaulted then."""
         kind.rules.canonical(obj)
         described = component_node(OBJECT_META)
         structural.drop_nulls(described, obj["metadata"])
@@ -249,6 +300,11 @@ class Objects:
         causes = meta.problems(kind, obj["metadata"])
         if not causes:
             kind.rules.default(obj, old)
+        return causes
+
+    def _finish(self, kind: Kind, obj: Obj, old: Obj | None, options: Options, subresource: str = "") -> None:
+        """Prune, default, validate and note ownership, in place."""
+        causes = self._shape(kind, obj, old, options)
         if old is not None and "deletionTimestamp" in old["metadata"]:
             before = set(old["metadata"].get("finalizers") or ())
             added = [f for f in obj["metadata"].get("finalizers") or () if f not in before]

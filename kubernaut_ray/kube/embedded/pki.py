@@ -1,4 +1,6 @@
-"""The server's own certificate authority, its TLS certificate, and the kubeconfig that trusts it.
+"""Small certificate authorities of our own, the TLS certificates that they sign, and the kubeconfig that trusts one.
+
+The API server has one; the admission webhooks that ``kubernaut-ray up`` serves have another.
 
 Keys are made on first start, written with mode 600 and kept; the server certificate is renewed when it runs out or when
 the listening host changes.
@@ -27,7 +29,7 @@ _NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-_CA_YEARS, _SERVER_DAYS, _RENEW_DAYS = 10, 365, 30
+_CA_YEARS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,20 @@ class Identity:
     ca: Path
     certificate: Path
     key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who signs and what for: common names of the authority and of its certificates, DNS names besides the hosts, days."""
+
+    authority: str = "kubernaut-embedded-ca"
+    subject: str = "kube-apiserver"
+    names: tuple[str, ...] = _NAMES
+    days: int = 365
+    renew_days: int = 30
+
+
+API_SERVER = Issuer()
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -79,11 +95,11 @@ def _builder(
     )
 
 
-def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _authority(folder: Path, issuer: Issuer) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     path, key = folder / "ca.crt", signing_key(folder / "ca.key")
     if path.exists():
         return x509.load_pem_x509_certificate(path.read_bytes()), key
-    name = "kubernaut-embedded-ca"
+    name = issuer.authority
     certificate = (
         _builder(name, name, key, timedelta(days=365 * _CA_YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -101,34 +117,34 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
     return certificate, key
 
 
-def _alternatives(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
-    names: list[x509.GeneralName] = [x509.DNSName(n) for n in _NAMES]
+def _alternatives(hosts: Sequence[str], known: Sequence[str]) -> x509.SubjectAlternativeName:
+    names: list[x509.GeneralName] = [x509.DNSName(n) for n in known]
     for host in dict.fromkeys(("127.0.0.1", "::1", *hosts)):
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(host)))
         except ValueError:
-            if host not in _NAMES:
+            if host not in known:
                 names.append(x509.DNSName(host))
     return x509.SubjectAlternativeName(names)
 
 
-def _usable(path: Path, wanted: x509.SubjectAlternativeName, ca: x509.Certificate) -> bool:
+def _usable(path: Path, wanted: x509.SubjectAlternativeName, ca: x509.Certificate, renew: timedelta) -> bool:
     if not path.exists():
         return False
     found = x509.load_pem_x509_certificate(path.read_bytes())
-    if found.not_valid_after_utc - datetime.now(UTC) < timedelta(days=_RENEW_DAYS) or found.issuer != ca.subject:
+    if found.not_valid_after_utc - datetime.now(UTC) < renew or found.issuer != ca.subject:
         return False
     return found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value == wanted
 
 
-def identity(folder: Path, hosts: Sequence[str]) -> Identity:
-    """Return the server's TLS files for these hosts, making what is missing or worn out."""
-    ca, ca_key = _authority(folder)
+def identity(folder: Path, hosts: Sequence[str], issuer: Issuer = API_SERVER) -> Identity:
+    """Return a server's TLS files for these hosts, making what is missing or worn out."""
+    ca, ca_key = _authority(folder, issuer)
     certificate_path, key_path = folder / "server.crt", folder / "server.key"
-    key, wanted = signing_key(key_path), _alternatives(hosts)
-    if not _usable(certificate_path, wanted, ca):
+    key, wanted = signing_key(key_path), _alternatives(hosts, issuer.names)
+    if not _usable(certificate_path, wanted, ca, timedelta(days=issuer.renew_days)):
         certificate = (
-            _builder("kube-apiserver", "kubernaut-embedded-ca", key, timedelta(days=_SERVER_DAYS))
+            _builder(issuer.subject, issuer.authority, key, timedelta(days=issuer.days))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(wanted, critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

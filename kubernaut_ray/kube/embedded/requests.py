@@ -5,7 +5,7 @@ Knows HTTP and the Kubernetes URL scheme and nothing of objects.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -43,6 +43,16 @@ class Target:
     subresource: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Impersonation:
+    """Who the client wants to be taken for (``Impersonate-*`` headers)."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
 @dataclass(slots=True)
 class Request:
     """A request. ``target`` is ``None`` for non-resource paths."""
@@ -54,8 +64,7 @@ class Request:
     receive: Receive
     target: Target | None = None
     warnings: list[str] = field(default_factory=list)
-    impersonated: tuple[str, tuple[str, ...]] | None = None
-    """Who the client wants to be taken for: user name and groups."""
+    impersonated: Impersonation | None = None
 
     def parameter(self, name: str, default: str = "") -> str:
         values = self.query.get(name)
@@ -243,7 +252,24 @@ def parse(scope: Mapping[str, Any], receive: Receive) -> Request:
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else {}
     headers = dict(scope["headers"])
     request = Request(scope["method"], path, query, headers, receive, parse_target(path))
-    if b"impersonate-user" in headers or b"impersonate-group" in headers:
-        groups = tuple(v.decode("latin-1") for k, v in scope["headers"] if k == b"impersonate-group")
-        request.impersonated = (headers.get(b"impersonate-user", b"").decode("latin-1"), groups)
+    if any(k.startswith(b"impersonate-") for k in headers):
+        request.impersonated = _impersonation(scope["headers"])
     return request
+
+
+def _impersonation(headers: Iterable[tuple[bytes, bytes]]) -> Impersonation:
+    """Read the ``Impersonate-*`` headers; the keys of extra fields are percent-encoded and lower case."""
+    name = uid = ""
+    groups: list[str] = []
+    extra: dict[str, list[str]] = {}
+    for key, raw in headers:
+        value = raw.decode("latin-1")
+        if key == b"impersonate-user":
+            name = value
+        elif key == b"impersonate-uid":
+            uid = value
+        elif key == b"impersonate-group":
+            groups.append(value)
+        elif key.startswith(b"impersonate-extra-"):
+            extra.setdefault(unquote(key[len(b"impersonate-extra-") :].decode("latin-1")).lower(), []).append(value)
+    return Impersonation(name, uid, tuple(groups), tuple((k, tuple(v)) for k, v in sorted(extra.items())))

@@ -18,6 +18,7 @@ import yaml
 
 from kubernaut_ray import serving
 from kubernaut_ray.kube.embedded import crd, pki, rbac
+from kubernaut_ray.kube.embedded.admission import Admission
 from kubernaut_ray.kube.embedded.app import App
 from kubernaut_ray.kube.embedded.authn import Authenticator
 from kubernaut_ray.kube.embedded.builtins import builtin_kinds
@@ -30,9 +31,12 @@ from kubernaut_ray.kube.embedded.objects import Objects, Options
 from kubernaut_ray.kube.embedded.pki import write_private
 from kubernaut_ray.kube.embedded.status import Obj, invalid
 from kubernaut_ray.kube.embedded.store import Store
+from kubernaut_ray.kube.embedded.webhook_calls import Caller, Credentials
 
 _log = structlog.get_logger(__name__)
 _DRAIN_SECONDS = 2
+WEBHOOK_KUBECONFIG = "webhook.kubeconfig"
+"""Beside the keys, where there is one: who we are to admission webhooks; see ``webhook_calls.Credentials``."""
 
 
 class EmbeddedServer:
@@ -47,6 +51,7 @@ class EmbeddedServer:
         self._synchronous: Synchronous = synchronous
         self._store: Store | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._webhooks: Caller | None = None
         self._uvicorn: serving.Server | None = None
 
     @property
@@ -73,7 +78,10 @@ class EmbeddedServer:
             authenticator = Authenticator(folder, collector.account_uid)
             store.start()
             await _furnish(objects, registry)
-            app = App(objects, registry, authenticator, rbac.Authorizer(store), address=f"{self.host}:{self.port}")
+            self._webhooks = Caller(Credentials(folder / WEBHOOK_KUBECONFIG))
+            admission = Admission(objects, registry, self._webhooks)
+            authorizer = rbac.Authorizer(store)
+            app = App(objects, registry, authenticator, authorizer, admission, address=f"{self.host}:{self.port}")
             self._uvicorn = serving.server(
                 app,
                 drain_seconds=_DRAIN_SECONDS,
@@ -108,6 +116,8 @@ class EmbeddedServer:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        if self._webhooks is not None:
+            await self._webhooks.close()
         if self._store is not None:
             self._store.close()
             self._store = None

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.approval.decide import Observed, decide
+from actors.approval.decide import Observed, Rules, decide
 from actors.approval.phases import TABLE, phase_of
 from kubernaut_ray import conditions
+from kubernaut_ray.contracts import grants
 from kubernaut_ray.control.decision import Audit, Decision
+from kubernaut_ray.crds.approval import DecisionRecord
 from kubernaut_ray.crds.enums import ApprovalDecision
 from kubernaut_ray.crds.remediation_approval_request import (
     RemediationApprovalRequest,
     RemediationApprovalRequestStatus,
     WorkflowOverride,
 )
+from kubernaut_ray.crds.shared import WorkflowRef
+from kubernaut_ray.signing import SigningKey
 from tests import build
 from tests.trail import fits
 
@@ -180,3 +184,125 @@ def test_a_decision_that_does_not_count_is_told() -> None:
         for seconds in (0, 5)
     )
     assert first.event_id == again.event_id
+
+
+KEY = SigningKey.generate()
+RULES = Rules(KEY, timedelta(hours=1))
+
+
+def stamped(request: RemediationApprovalRequest, by: str, decision: ApprovalDecision = APPROVED) -> DecisionRecord:
+    """What the admission webhook would put on a decision."""
+    subject = grants.subject(grants.decided_workflow(request))
+    record = DecisionRecord(decision=decision, by=by, at=build.later(30), via="kubectl", subject=subject)
+    return grants.sign_record(KEY, request.uid, record)
+
+
+def signed(
+    request: RemediationApprovalRequest, now: datetime = build.NOW
+) -> Decision[RemediationApprovalRequestStatus]:
+    decision = decide(Observed(request), now, RULES)
+    if decision.status is not None:
+        TABLE.check(phase_of(request.status), phase_of(decision.status))
+    return decision
+
+
+def test_without_a_webhook_the_object_says_that_nobody_was_authenticated() -> None:
+    """It counts, and it cannot be taken for more than it is."""
+    status = result(step(asked(decision=APPROVED, decided_by="ann")))
+    assert not status.authenticated
+    assert status.grant is None
+    assert "not authenticated" in status.message
+    assert not conditions.is_true(status.conditions, "DecisionAuthenticated")
+
+
+def test_a_stamped_approval_becomes_a_grant() -> None:
+    """In the name that the webhook stamped, whatever the status claims."""
+    base = asked(decision=APPROVED, decided_by="mallory", target_uid="uid-web")
+    status = result(
+        signed(base.replace(status=base.status.replace(approvals=(stamped(base, "ann"),))), build.later(60))
+    )
+    assert (status.sealed_decision, status.decided_by, status.decided_at) == (APPROVED, "ann", build.later(30))
+    assert status.authenticated
+    assert status.grant is not None
+    assert (status.grant.approved_by, status.grant.target_uid, status.grant.execution) == (
+        ("ann",),
+        "uid-web",
+        "we-rr-1",
+    )
+    assert status.grant.expires_at == build.later(3660)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param({"decision": APPROVED, "decided_by": "ann"}, id="nothing stamped"),
+        pytest.param({"decision": REJECTED, "decided_by": "ann"}, id="a rejection by nobody"),
+    ],
+)
+def test_where_the_webhook_is_installed_only_what_it_stamped_counts(status: dict[str, Any]) -> None:
+    """Anything else is put back, and the question stays open."""
+    refused = result(signed(asked(**status)))
+    assert (refused.decision, refused.sealed_decision) == (ApprovalDecision.NONE, ApprovalDecision.NONE)
+    assert "stamp" in refused.message
+
+
+def test_a_stamp_does_not_cover_another_workflow() -> None:
+    """The record is about what was seen; an override slipped in afterwards is not."""
+    base = asked(decision=APPROVED)
+    override = WorkflowOverride(
+        workflow_name="other", resolved=WorkflowRef(workflow_id="x", version="1", container_image="i")
+    )
+    changed = base.replace(status=base.status.replace(approvals=(stamped(base, "ann"),), workflow_override=override))
+    assert result(signed(changed)).sealed_decision is ApprovalDecision.NONE
+
+
+def test_an_override_that_was_approved_is_what_the_grant_is_for() -> None:
+    """And the fact says so."""
+    override = WorkflowOverride(
+        workflow_name="other",
+        parameters={"A": "b"},
+        resolved=WorkflowRef(workflow_id="x", version="1", container_image="i"),
+    )
+    base = asked(decision=APPROVED, workflow_override=override)
+    sealed = signed(base.replace(status=base.status.replace(approvals=(stamped(base, "ann"),))))
+    status = result(sealed)
+    assert status.grant is not None
+    assert (status.grant.workflow_id, status.grant.workflow_image) == ("x", "i")
+    [fact] = [effect.event for effect in sealed.effects if isinstance(effect, Audit)]
+    assert (fact.event_data["workflow_id"], fact.event_data["workflow_override"]) == ("x", True)
+
+
+def test_several_people_are_counted() -> None:
+    """One of two is said and waits; the second seals it in both names."""
+    base = asked()
+    base = base.replace(spec=base.spec.replace(required_approvals=2))
+    one = base.replace(status=base.status.replace(approvals=(stamped(base, "ann"),)))
+    waiting = result(signed(one))
+    assert (waiting.sealed_decision, waiting.message) == (ApprovalDecision.NONE, "1 of 2 approvals: ann")
+    assert signed(one.replace(status=waiting)).status is None
+    early = one.replace(status=one.status.replace(decision=APPROVED))
+    assert result(signed(early)).sealed_decision is ApprovalDecision.NONE
+    both = (stamped(base, "ann"), stamped(base, "bob"))
+    done = result(signed(base.replace(status=base.status.replace(decision=APPROVED, approvals=both))))
+    assert (done.sealed_decision, done.decided_by) == (APPROVED, "ann, bob")
+
+
+def test_one_rejection_is_enough() -> None:
+    """Whoever approved before."""
+    base = asked(decision=REJECTED)
+    base = base.replace(spec=base.spec.replace(required_approvals=3))
+    record = stamped(base, "bob", REJECTED)
+    status = result(
+        signed(base.replace(status=base.status.replace(approvals=(stamped(base, "ann"),), rejection=record)))
+    )
+    assert (status.sealed_decision, status.decided_by, status.authenticated) == (REJECTED, "bob", True)
+    assert status.grant is None
+
+
+def test_what_needs_authentication_is_not_approved_without() -> None:
+    """Four eyes and N of M mean nothing where anybody can write any name."""
+    base = asked(decision=APPROVED, decided_by="ann")
+    for changes in ({"four_eyes": True}, {"required_approvals": 2}):
+        refused = result(step(base.replace(spec=base.spec.replace(**changes))))
+        assert refused.sealed_decision is ApprovalDecision.NONE
+        assert "not authenticated" in refused.message

@@ -29,7 +29,7 @@ from kubernaut_ray.crds.shared import (
     WorkflowRef,
 )
 from kubernaut_ray.crds.signal_processing import SignalData
-from kubernaut_ray.settings import Settings
+from kubernaut_ray.settings import ApprovalSettings, Settings
 from tests import build
 
 SETTINGS = Settings()
@@ -137,7 +137,18 @@ def test_the_person_who_decides_sees_all_of_it() -> None:
     """The approval context, and the workflow pinned as it will run."""
     analysis = build.ai_analysis(REQUEST, approval_context=APPROVAL)
     workflow = build.selected_workflow(engine="job")
-    spec = children.approval_request(REQUEST, analysis, workflow, attempt=0, required_by=build.later(900)).spec
+    asked_by = REQUEST.replace(
+        metadata=REQUEST.metadata.replace(annotations={names.ANNOTATION_REQUESTED_BY: "ann@example.com"})
+    )
+    spec = children.approval_request(
+        asked_by,
+        analysis,
+        workflow,
+        attempt=0,
+        required_by=build.later(900),
+        rules=ApprovalSettings(required_approvals=2, four_eyes=True),
+    ).spec
+    assert (spec.requested_by, spec.required_approvals, spec.four_eyes) == ("ann@example.com", 2, True)
     assert unset(spec) == set(), "a field of the approval request is not mapped"
     assert unset(spec.recommended_workflow) == set()
     for name in set(type(spec).model_fields) & set(ApprovalContext.model_fields):

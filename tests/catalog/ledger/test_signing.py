@@ -20,13 +20,13 @@ from catalog.ledger.signing import (
     SigningKey,
     check,
     checkpoint_hash,
-    key_id,
     keyring,
     read_public_key,
     read_public_keys,
 )
 from kubernaut_ray.contracts.ledger import Checkpoint
 from kubernaut_ray.errors import InvalidInput, Permanent
+from kubernaut_ray.signing import key_id
 
 
 def checkpoint(**changed: Any) -> Checkpoint:
@@ -44,7 +44,7 @@ def test_a_key_file_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "keys" / "signing.pem"
     previous = os.umask(0)
     try:
-        first = SigningKey.load(file)
+        first = SigningKey.load_or_create(file)
     finally:
         os.umask(previous)
     assert first.key_id == SigningKey.load(file).key_id
@@ -59,7 +59,7 @@ def test_a_key_file_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
 def test_many_that_start_at_once_have_one_key(tmp_path: Path) -> None:
     """Whoever loses the race signs with the winner's key."""
     with ThreadPoolExecutor(8) as pool:
-        keys = list(pool.map(lambda _: SigningKey.load(tmp_path / "signing.pem"), range(32)))
+        keys = list(pool.map(lambda _: SigningKey.load_or_create(tmp_path / "signing.pem"), range(32)))
     assert len({key.key_id for key in keys}) == 1
 
 
@@ -164,7 +164,7 @@ def test_what_is_no_public_key(text: str) -> None:
 def test_keys_to_pin_come_as_printed_or_as_pem(key: SigningKey, tmp_path: Path) -> None:
     """What the command line prints, what openssl writes, comments between."""
     file = tmp_path / "signing.pem"
-    other = SigningKey.load(file)
+    other = SigningKey.load_or_create(file)
     pem = subprocess.run(["openssl", "pkey", "-in", file, "-pubout"], capture_output=True, text=True, check=True).stdout
     text = f"# of the cluster in Ulm\n{key.key_id}  {base64.b64encode(key.public_key).decode()}  # since May\n\n{pem}"
     assert read_public_keys(text) == {key.key_id: key.public_key, other.key_id: other.public_key}

@@ -43,6 +43,15 @@ TEMPLATE = {
 WORKLOAD = {"spec": {"selector": {"matchLabels": {"app": "x"}}, "template": TEMPLATE}}
 REFERENCE = {"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}]}
 RULES = {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}
+WEBHOOK = {
+    "name": "check.example.com",
+    "admissionReviewVersions": ["v1"],
+    "sideEffects": "None",
+    "clientConfig": {"url": "https://hooks.example.com/check"},
+    "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
+    "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
+    "matchConditions": [{"name": "people", "expression": "request.userInfo.username != 'robot'"}],
+}
 BODIES: dict[str, dict[str, Any]] = {
     "Namespace": {},
     "Pod": {"spec": TEMPLATE["spec"]},
@@ -68,6 +77,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "ClusterRole": RULES,
     "RoleBinding": REFERENCE,
     "ClusterRoleBinding": REFERENCE,
+    "MutatingWebhookConfiguration": {"webhooks": [{**WEBHOOK, "reinvocationPolicy": "IfNeeded"}]},
+    "ValidatingWebhookConfiguration": {"webhooks": [WEBHOOK]},
     "CustomResourceDefinition": {
         "spec": {
             "group": "example.com",

@@ -1,0 +1,1 @@
+"""The admission webhook: who decides an approval, as the API server authenticated them."""

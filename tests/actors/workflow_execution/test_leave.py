@@ -1,0 +1,205 @@
+"""The last check of a person's leave before a PipelineRun is created."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from actors.workflow_execution import controller, leave
+from actors.workflow_execution.decide import decide
+from actors.workflow_execution.observe import Observed
+from kubernaut_ray import names
+from kubernaut_ray.contracts import grants
+from kubernaut_ray.contracts.endpoints import Endpoints
+from kubernaut_ray.control.controller import Deps
+from kubernaut_ray.control.decision import Create, Key, Patch
+from kubernaut_ray.crds.approval import Grant
+from kubernaut_ray.crds.enums import ApprovalDecision, ExecutionFailureReason, WorkflowExecutionPhase
+from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest as Approval
+from kubernaut_ray.crds.workflow_execution import WorkflowExecution
+from kubernaut_ray.kube.client import KubeClient
+from kubernaut_ray.kube.resources import APPROVAL_REQUEST, PIPELINE_RUN, WORKFLOW_EXECUTION
+from kubernaut_ray.settings import AdmissionSettings, Settings
+from kubernaut_ray.signing import SigningKey
+from tests import build
+from tests.crash import crash_everywhere
+
+_private = Ed25519PrivateKey.generate()
+PEM = _private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+KEY = SigningKey(_private)
+SETTINGS = Settings()
+REMEDIATION = build.remediation_request()
+
+
+def scene(*, needed: bool = True) -> Observed:
+    """An approved execution that is about to start."""
+    request = build.approval_request(REMEDIATION)
+    workflow = grants.decided_workflow(request)
+    grant = grants.sign_grant(
+        KEY, request, workflow, approved_by=("ann",), target_uid="uid-web", issued_at=build.NOW,
+        expires_at=build.NOW + timedelta(hours=1),
+    )  # fmt: skip
+    status = request.status.replace(
+        decision=ApprovalDecision.APPROVED, sealed_decision=ApprovalDecision.APPROVED, grant=grant
+    )
+    execution = build.workflow_execution(REMEDIATION, WorkflowExecutionPhase.PENDING)
+    spec = execution.spec.replace(
+        workflow_ref={f: getattr(workflow, f) for f in type(execution.spec.workflow_ref).model_fields},
+        parameters=workflow.parameters,
+        target_resource=str(request.spec.target_resource),
+        approval=grant,
+    )
+    asked = leave.Asked(needed, request.replace(status=status), "uid-web")
+    return Observed(execution.replace(spec=spec), leave=asked)
+
+
+def used(seen: Observed, by: str) -> Observed:
+    request = seen.leave.request
+    assert request is not None
+    return replace(seen, leave=replace(seen.leave, request=request.replace(status=request.status.replace(used_by=by))))
+
+
+def without_grant(execution: WorkflowExecution) -> WorkflowExecution:
+    return execution.replace(spec=execution.spec.replace(approval=None))
+
+
+def test_the_approval_is_used_up_before_anything_is_created() -> None:
+    """First the claim on the very version that was seen, and the PipelineRun only once the claim is there."""
+    seen = scene()
+    first = decide(seen, build.NOW, SETTINGS, KEY)
+    [claim] = first.effects
+    assert isinstance(claim, Patch)
+    assert (claim.patch, claim.subresource) == ({"status": {"usedBy": seen.execution.uid}}, "status")
+    assert seen.leave.request is not None
+    assert claim.resource_version == seen.leave.request.metadata.resource_version
+    second = decide(used(seen, seen.execution.uid), build.NOW, SETTINGS, KEY)
+    [create] = second.effects
+    assert isinstance(create, Create)
+    assert create.resource == PIPELINE_RUN
+
+
+def refused(seen: Observed) -> str:
+    """Return why it did not run; nothing but telling it may happen."""
+    decision = decide(seen, build.NOW, SETTINGS, KEY)
+    assert not [e for e in decision.effects if isinstance(e, (Create, Patch))]
+    assert decision.status is not None
+    assert decision.status.phase is WorkflowExecutionPhase.FAILED
+    details = decision.status.failure_details
+    assert details is not None
+    assert (details.reason, details.was_execution_failure) == (ExecutionFailureReason.APPROVAL_INVALID, False)
+    return details.message
+
+
+def test_a_replay_does_not_run() -> None:
+    """Another execution used the leave; one of the same name made anew is another execution."""
+    assert "used already" in refused(used(scene(), "uid-of-the-first"))
+
+
+def test_what_was_not_approved_does_not_run() -> None:
+    """Other parameters than the ones that were approved."""
+    seen = scene()
+    changed = seen.execution.replace(spec=seen.execution.spec.replace(parameters={"MEMORY_LIMIT": "64Gi"}))
+    assert "another parameters" in refused(replace(seen, execution=changed))
+
+
+def test_a_replaced_target_is_left_alone() -> None:
+    """The Deployment that was looked at is gone, and another has its name."""
+    seen = scene()
+    assert "replaced" in refused(replace(seen, leave=replace(seen.leave, target_uid="uid-new")))
+
+
+def test_without_leave_nothing_runs_that_needs_it() -> None:
+    """No grant though one was asked for; none at all though the analysis needs one; a request that is gone."""
+    seen = scene()
+    bare = replace(seen, execution=without_grant(seen.execution))
+    assert "carries no approval" in refused(bare)
+    assert "no request" in refused(replace(bare, leave=leave.Asked(needed=True)))
+    assert "is gone" in refused(replace(seen, leave=leave.Asked(needed=True)))
+
+
+def test_what_needs_no_leave_runs_without() -> None:
+    """And where nothing is signed, nothing is checked."""
+    seen = replace(scene(), leave=leave.Asked())
+    bare = replace(seen, execution=without_grant(seen.execution))
+    assert [type(e) for e in decide(bare, build.NOW, SETTINGS, KEY).effects] == [Create]
+    assert [type(e) for e in decide(scene(), build.NOW, SETTINGS).effects] == [Create]
+
+
+APPROVED = ApprovalDecision.APPROVED
+
+
+async def _stored(client: KubeClient) -> tuple[Approval, Grant]:
+    """A sealed approval request with its grant, as the approval controller leaves it."""
+    asked = build.approval_request(REMEDIATION)
+    request = Approval.from_object(await client.create(APPROVAL_REQUEST, asked.to_object()))
+    now = build.NOW
+    grant = grants.sign_grant(
+        KEY, request, grants.decided_workflow(request), approved_by=("ann",), target_uid="", issued_at=now,
+        expires_at=now + timedelta(days=3650),
+    )  # fmt: skip
+    status = request.status.replace(decision=APPROVED, sealed_decision=APPROVED, grant=grant, authenticated=True)
+    await client.patch(
+        APPROVAL_REQUEST, request.name, {"status": status.to_object()}, request.namespace, subresource="status"
+    )
+    return request, grant
+
+
+def _execution(grant: Grant) -> WorkflowExecution:
+    seen = scene().execution
+    fresh = build.workflow_execution(REMEDIATION, None)
+    return fresh.replace(spec=seen.spec.replace(approval=grant))
+
+
+async def test_a_crash_anywhere_uses_the_approval_once(tmp_path: Path) -> None:
+    """The claim and the PipelineRun are made once, in this order, whatever crashes on the way."""
+    settings = _signing(tmp_path)
+    key = Key(names.SYSTEM_NAMESPACE, "we-rr-1")
+
+    async def world(client: KubeClient) -> None:
+        _, grant = await _stored(client)
+        await client.create(WORKFLOW_EXECUTION, _execution(grant).to_object(), key.namespace)
+
+    report = await crash_everywhere(
+        lambda client: controller.build(Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None)),
+        world,
+        key,
+    )
+    objects = report.world.objects
+    used_by = objects[f"RemediationApprovalRequest {names.SYSTEM_NAMESPACE}/rar-rr-1"]["status"]["usedBy"]
+    assert used_by == objects[f"WorkflowExecution {key}"]["metadata"]["uid"]
+    assert len([name for name in objects if name.startswith("PipelineRun ")]) == 1
+    assert "ApprovalClaimed" in report.outcomes
+
+
+async def test_an_execution_made_anew_cannot_use_the_approval_again(tmp_path: Path) -> None:
+    """Same name, same grant, another UID: a replay, which ends before anything is created."""
+    settings = _signing(tmp_path)
+    key = Key(names.SYSTEM_NAMESPACE, "we-rr-1")
+
+    async def world(client: KubeClient) -> None:
+        request, grant = await _stored(client)
+        used = {"status": {"usedBy": "uid-of-the-one-that-was-deleted"}}
+        await client.patch(APPROVAL_REQUEST, request.name, used, request.namespace, subresource="status")
+        await client.create(WORKFLOW_EXECUTION, _execution(grant).to_object(), key.namespace)
+
+    report = await crash_everywhere(
+        lambda client: controller.build(Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None)),
+        world,
+        key,
+    )
+    objects = report.world.objects
+    status = objects[f"WorkflowExecution {key}"]["status"]
+    assert (status["phase"], status["failureDetails"]["reason"]) == ("Failed", "ApprovalInvalid")
+    assert not [name for name in objects if name.startswith("PipelineRun ")]
+
+
+def _signing(folder: Path) -> Settings:
+    """Settings under which decisions are signed, with this module's key in its place."""
+    settings = Settings(data_dir=folder, admission=AdmissionSettings(mode="required"))
+    settings.approval_key.parent.mkdir(exist_ok=True)
+    settings.approval_key.write_bytes(PEM)
+    return settings
