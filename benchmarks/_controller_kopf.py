@@ -48,7 +48,13 @@ def operator(client: KubeClient) -> kopf.OperatorRegistry:
     def on(kind: type[CustomResource], phase: str) -> Any:
         field = "status.overallPhase" if kind is RemediationRequest else "status.phase"
         return kopf.on.field(
-            names.GROUP, names.VERSION, kind.META.plural, field=field, new=phase, id=f"{phase}".lower(), registry=registry
+            names.GROUP,
+            names.VERSION,
+            kind.META.plural,
+            field=field,
+            new=phase,
+            id=f"{phase}".lower(),
+            registry=registry,
         )
 
     @kopf.on.create(

@@ -62,7 +62,9 @@ async def serve(kubeconfig: Path, folder: Path, data_storage: str) -> None:
         lines = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
         while await lines.readline():
-            print(orjson.dumps({"reconciles": loop.stats.reconciles, "facts": audit.counts.recorded}).decode(), flush=True)
+            print(
+                orjson.dumps({"reconciles": loop.stats.reconciles, "facts": audit.counts.recorded}).decode(), flush=True
+            )
         loop.drain()
         await running
 

@@ -97,9 +97,7 @@ async def seed(client: KubeClient, count: int) -> None:
             await client.create(resources.SIGNAL_PROCESSING, signal)
             now = clock.rfc3339(clock.utcnow())
             status = {"overallPhase": "Processing", "startTime": now, "processingStartTime": now}
-            await client.patch(
-                resources.REMEDIATION_REQUEST, name, {"status": status}, NAMESPACE, subresource="status"
-            )
+            await client.patch(resources.REMEDIATION_REQUEST, name, {"status": status}, NAMESPACE, subresource="status")
 
     await asyncio.gather(*(create() for _ in range(SEEDERS)))
 
