@@ -180,9 +180,10 @@ def _backoff(q: _Question) -> Verdict | None:
             return None
         until = sibling.status.next_allowed_execution
         if until is not None and until > q.now:
+            what = "was a dry run" if sibling.status.outcome is Outcome.DRY_RUN else "failed"
             return Block(
                 BlockReason.EXPONENTIAL_BACKOFF,
-                f"{sibling.name} failed; the next try may start at {until:%H:%M:%S} UTC",
+                f"{sibling.name} {what}; the next try may start at {until:%H:%M:%S} UTC",
                 until=until,
             )
     return None
@@ -302,4 +303,5 @@ def _age(request: RemediationRequest) -> tuple[datetime, str]:
 
 
 def _others(q: _Question) -> list[WorkflowExecution]:
-    return [e for e in q.facts.executions if e.spec.remediation_request_ref.uid != q.request.uid]
+    mine = q.request.uid
+    return [e for e in q.facts.executions if e.spec.remediation_request_ref.uid != mine and not e.spec.dry_run]

@@ -178,7 +178,7 @@ class Reader:
         return tuple(
             Finished(execution.status.completion_time, _failed(execution))
             for execution in _readable(WorkflowExecution, listed.items)
-            if execution.status.completion_time is not None
+            if execution.status.completion_time is not None and not execution.spec.dry_run
         )
 
 

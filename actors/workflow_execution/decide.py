@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+import yaml
+
 from actors.workflow_execution import leave, locks, outcome, pipelinerun
 from actors.workflow_execution.locks import Hold
 from actors.workflow_execution.observe import Observed
@@ -42,11 +44,13 @@ COUNT = "workflowexecution.count"
 """The performer that tells the catalog how an execution ended."""
 _OVERRUN = timedelta(seconds=60)
 """How long after its timeout a PipelineRun that nobody ends is given up."""
-_STARTED, _COMPLETED, _FAILED, _CANCELLED = (
+_RENDERED_LIMIT = 32_768
+_STARTED, _COMPLETED, _FAILED, _CANCELLED, _REHEARSED = (
     "workflow.started",
     "workflow.completed",
     "workflow.failed",
     "workflow.cancelled",
+    "workflow.rehearsed",
 )
 
 
@@ -88,6 +92,8 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
         return _fail_before(seen, Reason.CONFIGURATION_ERROR, "; ".join(wrong), now)
     if execution.spec.deadline is not None and now >= execution.spec.deadline:
         return _fail_before(seen, Reason.DEADLINE_EXCEEDED, "the deadline passed before the workflow could start", now)
+    if execution.spec.dry_run:
+        return _rehearsed(seen, now, settings)
     poll = now + timedelta(seconds=settings.execution.poll_interval)
     if seen.run is None and execution.status.pipeline_run_ref is not None:
         # It was created, may have run, and is gone: creating it again could do its work twice.
@@ -112,6 +118,29 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
     if seen.mine:
         return _begin(seen, seen.run, now, settings)
     return _contended(seen, seen.run, now, settings)
+
+
+def _rehearsed(seen: Observed, now: datetime, settings: Settings) -> Result:
+    """Say what would have been created, or what the API server has against it."""
+    execution = seen.execution
+    if seen.refusal:
+        why = f"Dry run: the PipelineRun would have been refused: {seen.refusal}"
+        return _fail_before(seen, Reason.CONFIGURATION_ERROR, why, now)
+    shown = execution.replace(
+        spec=execution.spec.replace(parameters=redact_values(execution.spec.parameters))
+    )  # People are shown it, and the trail keeps it.
+    body = pipelinerun.build(shown, settings.execution, now)
+    manifest = yaml.safe_dump(body, sort_keys=False, width=120)
+    event = _event(seen, _REHEARSED, AuditOutcome.SUCCESS, now, manifest=manifest)
+    status = execution.status.replace(
+        phase=Phase.COMPLETED,
+        message=f"Dry run: PipelineRun {body['metadata']['name']} was rendered and not created",
+        completion_time=now,
+        rendered=manifest[:_RENDERED_LIMIT],
+        lock_released=True,
+        conditions=_audited(execution.status.conditions, now),
+    )
+    return Decision("Rehearsed", status, (Audit(event),))
 
 
 def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Result:
@@ -282,7 +311,11 @@ def _count(execution: WorkflowExecution) -> Call | None:
     """
     status = execution.status
     failure = status.failure_details
-    if find(status.conditions, COUNTED) is not None or (failure is not None and not failure.was_execution_failure):
+    if (
+        execution.spec.dry_run
+        or find(status.conditions, COUNTED) is not None
+        or (failure is not None and not failure.was_execution_failure)
+    ):
         return None
     began, ended = status.start_time, status.completion_time
     record = ExecutionRecord(

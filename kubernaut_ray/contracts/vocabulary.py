@@ -201,6 +201,13 @@ def _types() -> Iterable[EventType]:
         may=f"{more} message summary exit_code failed_task failed_task_index failed_step failed_at time_before_failure",
         outcomes=(F,),
     )  # fmt: skip
+    yield of(
+        "workflow.rehearsed",
+        *execution,
+        "what would have run was rendered, and not created",
+        f"{run} manifest",
+        may=more,
+    )
     yield of("workflow.cancelled", *execution, "the workflow was called off", f"{run} was", may=more, outcomes=(F,))
 
     yield of(

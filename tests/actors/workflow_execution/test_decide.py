@@ -65,6 +65,28 @@ def test_a_pending_execution_asks_for_its_pipeline_run():
     assert Phase.PENDING is decision.status.phase
 
 
+def test_a_dry_run_renders_and_creates_nothing():
+    """What would have been created is shown, without secrets; the catalog counts nothing."""
+    made = execution(spec={"dry_run": True, "parameters": {"NEW_LIMIT": "256Mi", "DB_PASSWORD": "hunter2"}})
+    decision = decide(Observed(made), NOW, SETTINGS)
+    phases.TABLE.check("Pending", str(decision.status.phase))
+    assert [e.event.event_type for e in decision.effects] == ["workflow.rehearsed"]
+    assert "kind: PipelineRun" in decision.status.rendered
+    assert "256Mi" in decision.status.rendered
+    assert "hunter2" not in decision.status.rendered
+    after = decide(Observed(made.replace(status=decision.status)), NOW, SETTINGS)
+    assert (after.status, after.effects) == (None, ())
+
+
+def test_a_dry_run_says_what_the_api_server_has_against_it():
+    """As a failure before anything was executed."""
+    made = execution(spec={"dry_run": True})
+    decision = decide(Observed(made, refusal="admission webhook denied it"), NOW, SETTINGS)
+    details = decision.status.failure_details
+    assert (decision.status.phase, details.was_execution_failure) == (Phase.FAILED, False)
+    assert "admission webhook denied it" in details.message
+
+
 def test_its_own_pipeline_run_is_adopted():
     """With the audit fact first, and the conditions that say so."""
     made = execution()
