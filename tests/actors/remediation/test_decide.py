@@ -620,3 +620,16 @@ def test_deciding_twice_is_deciding_once() -> None:
     """The same observation leads to the same decision, facts and all."""
     for phase in (Phase.PENDING, Phase.ANALYZING, Phase.EXECUTING):
         assert step(at(phase)) == step(at(phase))
+
+
+def test_what_the_trail_does_not_tell_is_kept() -> None:
+    """A finished request stays until its trail is complete, says why, and is looked at again."""
+    delivered = conditions.with_condition(
+        (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
+    )
+    seen = at(Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=delivered)
+    kept = step(replace(seen, untold=("workflow.started",)))
+    (_, told) = status_of(kept).conditions
+    assert (told.status, kept.wake_at, deleted(kept)) == ("False", build.later(3600), set())
+    assert "workflow.started" in told.message
+    assert deleted(step(replace(seen, untold=()))) == {"rr-1"}
