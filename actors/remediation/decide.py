@@ -56,7 +56,7 @@ def decide(seen: Observed, now: datetime, settings: Settings) -> Result:
     if phase.terminal:
         return aftermath.ended(seen, now, settings)
     if names.ANNOTATION_CANCEL in request.metadata.annotations:
-        return endings.cancelled(seen, request.metadata.annotations[names.ANNOTATION_CANCEL], now, settings)
+        return endings.cancelled(seen, now, settings)
     deadline = timeouts.pending(request, settings.orchestrator)
     if deadline is not None and now >= deadline.at and not _succeeded(seen):
         return endings.timed_out(seen, deadline, now, settings)

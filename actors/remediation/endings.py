@@ -13,7 +13,7 @@ from actors.remediation import blocking, children, facts, moves, summary
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
 from actors.remediation.timeouts import Deadline
-from kubernaut_ray import clock
+from kubernaut_ray import clock, names
 from kubernaut_ray.control.decision import Decision, Effect
 from kubernaut_ray.crds.enums import (
     AuditOutcome,
@@ -338,9 +338,11 @@ def timed_out(seen: Observed, deadline: Deadline, now: datetime, settings: Setti
     )
 
 
-def cancelled(seen: Observed, reason: str, now: datetime, settings: Settings) -> Result:
+def cancelled(seen: Observed, now: datetime, settings: Settings) -> Result:
     """A person called it off. Somebody else is told only where a running workflow was stopped."""
-    why = f"Cancelled by a person: {reason or 'no reason was given'}"
+    notes = seen.request.metadata.annotations
+    who, reason = notes.get(names.ANNOTATION_CANCELLED_BY), notes.get(names.ANNOTATION_CANCEL)
+    why = f"Cancelled by {who or 'a person'}: {reason or 'no reason was given'}"
     notify: tuple[NotificationRequest, ...] = ()
     if moves.running(seen):
         notify = (

@@ -27,30 +27,32 @@ from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.workflow_execution import ExecutionFailureDetails, WorkflowExecution, WorkflowExecutionStatus
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.redact import redact_values
+from kubernaut_ray.redact import redact, redact_values
 from kubernaut_ray.settings import Settings
 from kubernaut_ray.signing import SigningKey
 
 Result = Decision[WorkflowExecutionStatus]
 
-CREATED, RUNNING, COMPLETE, AUDITED, COUNTED = (
+CREATED, RUNNING, COMPLETE, AUDITED, COUNTED, CLEARED = (
     "TektonPipelineCreated",
     "TektonPipelineRunning",
     "TektonPipelineComplete",
     "AuditRecorded",
     "StatisticsRecorded",
+    "BlockCleared",
 )
 COUNT = "workflowexecution.count"
 """The performer that tells the catalog how an execution ended."""
 _OVERRUN = timedelta(seconds=60)
 """How long after its timeout a PipelineRun that nobody ends is given up."""
 _RENDERED_LIMIT = 32_768
-_STARTED, _COMPLETED, _FAILED, _CANCELLED, _REHEARSED = (
+_STARTED, _COMPLETED, _FAILED, _CANCELLED, _REHEARSED, _BLOCK_CLEARED = (
     "workflow.started",
     "workflow.completed",
     "workflow.failed",
     "workflow.cancelled",
     "workflow.rehearsed",
+    "workflowexecution.block.cleared",
 )
 
 
@@ -298,6 +300,18 @@ def _over(seen: Observed, now: datetime, settings: Settings) -> Result:
             return Decision("LockReleased", released)
         if now >= until:
             return Decision("LockReleased", released, (_delete(seen.run),))
+    if (clearance := execution.status.block_clearance) is not None and find(
+        execution.status.conditions, CLEARED
+    ) is None:
+        by, why = clearance.cleared_by, clearance.clear_reason
+        event = _event(
+            seen, _BLOCK_CLEARED, AuditOutcome.SUCCESS, now,
+            cleared_by=by, cleared_at=rfc3339(clearance.cleared_at), reason=redact(why),
+        )  # fmt: skip
+        conditions = with_condition(
+            execution.status.conditions, CLEARED, status=True, reason="Cleared", message=f"{by}: {why}"[:1000], now=now
+        )
+        return Decision("BlockCleared", execution.status.replace(conditions=conditions), (Audit(event),), wake_at=now)
     if (count := _count(execution)) is not None:
         conditions = with_condition(execution.status.conditions, COUNTED, status=True, reason="Recorded", now=now)
         return Decision("Counted", execution.status.replace(conditions=conditions), (count,), wake_at=now)

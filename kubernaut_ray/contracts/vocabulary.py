@@ -208,6 +208,10 @@ def _types() -> Iterable[EventType]:
         f"{run} manifest",
         may=more,
     )
+    yield of(
+        "workflowexecution.block.cleared", *execution, "a person let workflows run again on the target",
+        f"{run} cleared_by cleared_at reason", may=more,
+    )  # fmt: skip
     yield of("workflow.cancelled", *execution, "the workflow was called off", f"{run} was", may=more, outcomes=(F,))
 
     yield of(

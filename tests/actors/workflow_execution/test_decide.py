@@ -14,9 +14,11 @@ from kubernaut_ray.conditions import is_true, with_condition
 from kubernaut_ray.control.decision import Audit, Call, Create, Delete, Patch
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
+from kubernaut_ray.crds.workflow_execution import BlockClearance
 from kubernaut_ray.settings import Settings
 from tests import build
 from tests.build import NOW, later
+from tests.trail import fits
 
 SETTINGS = Settings()
 
@@ -85,6 +87,21 @@ def test_a_dry_run_says_what_the_api_server_has_against_it():
     details = decision.status.failure_details
     assert (decision.status.phase, details.was_execution_failure) == (Phase.FAILED, False)
     assert "admission webhook denied it" in details.message
+
+
+def test_a_cleared_block_is_told_once():
+    """Who cleared it, and why, without what should not be read."""
+    clearance = BlockClearance(
+        cleared_at=NOW, cleared_by="ann", clear_reason="rolled back; password=hunter2", clear_method="StatusField"
+    )
+    made = execution(Phase.FAILED, completion_time=NOW, lock_released=True, block_clearance=clearance)
+    decision = decide(Observed(made), NOW, SETTINGS)
+    (told,) = decision.effects
+    assert fits(told.event).event_type == "workflowexecution.block.cleared"
+    assert told.event.event_data["cleared_by"] == "ann"
+    assert "hunter2" not in str(told.event.event_data)
+    again = decide(Observed(made.replace(status=decision.status)), NOW, SETTINGS)
+    assert again.reason != "BlockCleared"
 
 
 def test_its_own_pipeline_run_is_adopted():
