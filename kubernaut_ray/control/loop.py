@@ -52,6 +52,8 @@ CONFLICTS_IN_A_ROW = 5
 
 log = structlog.get_logger(__name__)
 
+_NO_ECHOES: tuple[frozenset[Version], frozenset[Version]] = (frozenset(), frozenset())
+
 
 class ControlLoop:
     """See the module. ``queue`` is made by the caller, because the controller is built with its ``wake``."""
@@ -79,7 +81,8 @@ class ControlLoop:
         self._reconcile = Reconciler(controller, client, audit, clock=clock, fence=lease)
         self._own = self._watch_own()
         self._caches: tuple[Cache, ...] = ()
-        self._echoes: dict[Key, frozenset[Version]] = {}
+        self._echoes: dict[Key, tuple[frozenset[Version], frozenset[Version]]] = {}
+        """What the last two reconciles that wrote have written: events may come late by one."""
         self._heard: dict[Key, set[Version]] = {}
         """What events told of keys that are being worked on."""
         self._settled: dict[Key, str] = {}
@@ -192,7 +195,7 @@ class ControlLoop:
                 await self._once(key)
             finally:
                 del self._heard[key]
-                if heard - self._echoes.get(key, frozenset()):
+                if not all(self._is_echo(key, version) for version in heard):
                     self._queue.add(key)
                 self._queue.done(key)
 
@@ -254,7 +257,7 @@ class ControlLoop:
             self._settled[key] = outcome.settled
         if outcome.wrote:
             # The echoes of our own writes on the watches would say nothing new: go on at once, or rest.
-            self._echoes[key] = outcome.echoes
+            self._echoes[key] = (outcome.echoes, self._echoes.get(key, _NO_ECHOES)[0])
             if not outcome.rests:
                 self._queue.add(key)
         if outcome.wake_at is not None:
@@ -317,8 +320,11 @@ class ControlLoop:
         version = (plural, str(metadata.get("name", "")), str(metadata.get("resourceVersion", "")))
         if (heard := self._heard.get(key)) is not None:
             heard.add(version)
-        elif version not in self._echoes.get(key, ()):
+        elif not self._is_echo(key, version):
             self._queue.add(key)
+
+    def _is_echo(self, key: Key, version: Version) -> bool:
+        return any(version in written for written in self._echoes.get(key, _NO_ECHOES))
 
     async def _resync(self) -> None:
         """Look at everything that may still move again now and then, against events that nobody sent."""
