@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import _incidents as incidents
 from kubernaut_ray import clock, names
-from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
+from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.crds.signal_processing import SignalProcessing

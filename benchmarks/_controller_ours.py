@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import uvloop
@@ -21,13 +23,14 @@ from kubernaut_ray import logs
 from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.controller import Deps
-from kubernaut_ray.control.decision import Key
+from kubernaut_ray.control.decision import Controller, Key
 from kubernaut_ray.control.lease import Lease
 from kubernaut_ray.control.loop import ControlLoop
 from kubernaut_ray.control.queue import WorkQueue
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import FleetSettings, OrchestratorSettings, Settings
 
+Builder = Callable[[Deps], Controller[Any, Any]]
 DAY = 86_400.0
 
 
@@ -37,7 +40,7 @@ def settings(folder: Path) -> Settings:
     return Settings(data_dir=folder, log_level="warning", orchestrator=patient, fleet=FleetSettings())
 
 
-async def serve(kubeconfig: Path, folder: Path, data_storage: str) -> None:
+async def serve(make: Builder, kubeconfig: Path, folder: Path, data_storage: str) -> None:
     chosen = settings(folder)
     logs.configure(chosen.log_format, chosen.log_level)
     async with (
@@ -47,7 +50,7 @@ async def serve(kubeconfig: Path, folder: Path, data_storage: str) -> None:
         queue = WorkQueue(backoff_base=chosen.fleet.backoff_base, backoff_max=chosen.fleet.backoff_max)
         deps = Deps(client, chosen, Endpoints(), lambda: "", lambda ns, name: queue.add(Key(ns, name)))
         loop = ControlLoop(
-            build(deps),
+            make(deps),
             client,
             audit,
             queue,
@@ -69,14 +72,14 @@ async def serve(kubeconfig: Path, folder: Path, data_storage: str) -> None:
         await running
 
 
-def main() -> None:
+def main(make: Builder) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--data-storage", required=True, metavar="URL")
     options = parser.parse_args()
-    uvloop.run(serve(options.kubeconfig, options.folder, options.data_storage))
+    uvloop.run(serve(make, options.kubeconfig, options.folder, options.data_storage))
 
 
 if __name__ == "__main__":
-    main()
+    main(build)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from kubernaut_ray import clock, names
 from kubernaut_ray.crds.shared import TargetResource
@@ -40,8 +40,8 @@ _BODIES: dict[Resource, Object] = {
     resources.NOTIFICATION_REQUEST: build.notification_request(owner=_REQUEST).to_object(),
 }
 _DONE: dict[Resource, Callable[[], Object]] = {
-    resources.SIGNAL_PROCESSING: lambda: build.signal_processing(_REQUEST).status.to_object(),
-    resources.AI_ANALYSIS: lambda: build.ai_analysis(_REQUEST).status.to_object(),
+    resources.SIGNAL_PROCESSING: build.signal_processing(_REQUEST).status.to_object,
+    resources.AI_ANALYSIS: build.ai_analysis(_REQUEST).status.to_object,
     resources.WORKFLOW_EXECUTION: lambda: {"phase": "Completed", "completionTime": clock.rfc3339(clock.utcnow())},
     resources.NOTIFICATION_REQUEST: lambda: {"phase": "Sent"},
 }
@@ -125,7 +125,7 @@ class Stage:
         self._active: dict[str, Incident] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Stage:
+    async def __aenter__(self) -> Self:
         for resource in (resources.REMEDIATION_REQUEST, *_DONE):
             version = (await self._client.list(resource, NAMESPACE, limit=1)).resource_version
             self._begin(self._watch(resource, version))
