@@ -1,6 +1,6 @@
 """How fast the control loop is beside kopf, and whether it stays so with ten thousand live remediations.
 
-    python benchmarks/reconcile.py [--quick] [--json FILE] [--plot FILE] [--sizes N,N] [--only ours|plain|kopf]
+    python benchmarks/reconcile.py [--quick] [--json FILE] [--plot FILE] [--sizes N,N] [--turns N] [--only ours|plain|kopf]
 
 All carry the same RemediationRequests through the same six writes of their status (Pending, Processing, Analyzing, Executing,
 Completed, message delivered), making the same four children on the way, on the same embedded API server over HTTPS, in turns,
@@ -41,7 +41,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -331,12 +331,17 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there (PNG)")
     parser.add_argument("--sizes", metavar="N,N", help="only at these numbers of live remediations")
+    parser.add_argument(
+        "--turns", type=int, metavar="N", help="so many turns of each at each number; figures are medians"
+    )
     parser.add_argument("--only", choices=TOOLS, help="only one of them")
     options = parser.parse_args()
     scale = QUICK if options.quick else FULL
     if options.sizes:
         sizes = tuple(int(size) for size in options.sizes.split(","))
-        scale = Scale(sizes, sizes, scale.turns, scale.closed, scale.opened, scale.rate)
+        scale = replace(scale, sizes=sizes, beside=sizes)
+    if options.turns:
+        scale = replace(scale, turns=options.turns)
     console = Console()
     figures = uvloop.run(run(scale, (options.only,) if options.only else TOOLS, console))
     write_json(options.json, figures)
