@@ -98,5 +98,7 @@ def load(data: bytes, embedder: Embedder, *, exact: bool = False) -> Snapshot:
         columns=columns,
         offered=array("offered", np.bool_),
         cells=array("cells", np.uint16)[: 0 if exact else None],
+        axes=array("axes", np.float32),
+        outlines=array("outlines", np.float32)[: 0 if exact else None],
     )
     return Snapshot(header["version"], embedder, index)
