@@ -124,6 +124,7 @@ class Draft:
             "version": version,
             "embedder": fingerprint,
             "vocabulary": list(lexical.vocabulary),
+            "level": lexical.level,
             "labels": {name: [orjson.Fragment(v) for v in self._values[name]] for name in LABEL_FIELDS},
         }
         return b"".join(_laid_out(header, {"vectors": vectors, **arrays}, [entry.json for entry in entries]))

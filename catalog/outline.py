@@ -15,8 +15,8 @@ from catalog.embed import Vectors
 KEPT = 0.95
 """What outlines must keep of the landmarks' squared lengths."""
 STEP = 16
-SHORTLIST = 400
-"""So many, or four times as many as are wanted if that is more, are compared in full."""
+SHORTLIST = 256
+"""So many, or two and a half times as many as are wanted if that is more, are compared in full."""
 WORTHWHILE = 1024
 """Fewer candidates are compared in full without a look at their outlines."""
 
@@ -46,7 +46,7 @@ class Outlines:
         self, query: npt.NDArray[np.float32], among: npt.NDArray[np.int64], count: int
     ) -> npt.NDArray[np.int64]:
         """Return those of these records that the ``count`` nearest are among, as far as outlines tell; rising if ``among`` is."""
-        shortlist = max(SHORTLIST, 4 * count)
+        shortlist = max(SHORTLIST, 5 * count // 2)
         if len(among) <= max(WORTHWHILE, shortlist):
             return among
         similar = self._rows.take(among, axis=0) @ (query @ self._axes)
