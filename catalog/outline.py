@@ -42,9 +42,7 @@ class Outlines:
     def __init__(self, axes: Vectors, rows: Vectors) -> None:
         self._axes, self._rows = axes, rows
 
-    def likely(
-        self, query: npt.NDArray[np.float32], among: npt.NDArray[np.int64], count: int
-    ) -> npt.NDArray[np.int64]:
+    def likely(self, query: npt.NDArray[np.float32], among: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
         """Return those of these records that the ``count`` nearest are among, as far as outlines tell; rising if ``among`` is."""
         shortlist = max(SHORTLIST, 5 * count // 2)
         if len(among) <= max(WORTHWHILE, shortlist):
