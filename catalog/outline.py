@@ -49,4 +49,5 @@ class Outlines:
             return among
         similar = self._rows.take(among, axis=0) @ (query @ self._axes)
         edge = np.partition(similar, len(similar) - shortlist)[len(similar) - shortlist]
-        return among[similar >= edge]
+        likely: npt.NDArray[np.int64] = among[similar >= edge]
+        return likely
