@@ -41,6 +41,8 @@ class Facts:
     """What the scope label says of the target."""
     scope_problem: str = ""
     """Why the scope label could not be read."""
+    spec_hash: str = ""
+    """What the target's spec is, where its effect will be judged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from actors.remediation import analyses, blocking, children, endings, facts, moves, pauses, recovery
+from actors.remediation import analyses, blocking, children, endings, facts, moves, pauses, recovery, verification
 from actors.remediation.blocking import Stage
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
@@ -48,8 +48,9 @@ def start(
     if request.spec.dry_run:
         return endings.dry_run(seen, workflow, now, settings)
     child = children.workflow_execution(
-        request, workflow, attempt=request.status.recovery_attempts, now=now, settings=settings, grant=grant
-    )
+        request, workflow, attempt=request.status.recovery_attempts, now=now, settings=settings, grant=grant,
+        spec_hash=seen.routing.spec_hash,
+    )  # fmt: skip
     return moves.advance(
         seen,
         Phase.EXECUTING,
@@ -92,6 +93,8 @@ def executing(seen: Observed, now: datetime, settings: Settings) -> Result:
     if execution is None:
         return endings.execution_gone(seen, now, settings)
     match execution.status.phase:
+        case WorkflowExecutionPhase.COMPLETED if settings.effectiveness.enabled:
+            return verification.begin(seen, execution, now, settings)
         case WorkflowExecutionPhase.COMPLETED:
             return endings.remediated(seen, execution, now, settings)
         case WorkflowExecutionPhase.FAILED:

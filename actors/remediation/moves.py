@@ -275,5 +275,6 @@ def _known_children(seen: Observed) -> dict[str, ObjectReference]:
         "ai_analysis_ref": seen.analysis,
         "approval_request_ref": seen.approval,
         "workflow_execution_ref": seen.execution,
+        "effectiveness_assessment_ref": seen.assessment,
     }
     return {field: child.reference for field, child in pairs.items() if child is not None}

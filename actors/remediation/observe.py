@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
@@ -21,6 +21,7 @@ from kubernaut_ray import conditions, names
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
 from kubernaut_ray.crds.base import CustomResource
+from kubernaut_ray.crds.effectiveness_assessment import EffectivenessAssessment
 from kubernaut_ray.crds.enums import AIAnalysisPhase, ApprovalDecision, WorkflowExecutionPhase
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.notification_request import NotificationRequest
@@ -28,9 +29,10 @@ from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalR
 from kubernaut_ray.crds.remediation_request import RemediationRequest, RemediationRequestStatus
 from kubernaut_ray.crds.signal_processing import SignalProcessing
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
-from kubernaut_ray.kube import resources
+from kubernaut_ray.kube import resources, targets
 from kubernaut_ray.kube.client import KubeClient, Object
-from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.kube.errors import Forbidden, NotFound
+from kubernaut_ray.kube.spec_hash import spec_hash
 from kubernaut_ray.settings import Settings
 
 DELIVERED_CONDITION = "NotificationDelivered"
@@ -48,6 +50,7 @@ class Observed:
     analysis: AIAnalysis | None = None
     approval: RemediationApprovalRequest | None = None
     execution: WorkflowExecution | None = None
+    assessment: EffectivenessAssessment | None = None
     notifications: tuple[NotificationRequest, ...] = ()
     routing: Facts | None = None
     """Read where something would start next."""
@@ -89,11 +92,17 @@ class Reader:
         status, name, attempt = request.status, request.name, request.status.recovery_attempts
         stage = status.blocked_from or Phase.PENDING if phase is Phase.BLOCKED else phase
         analysed = stage not in {Phase.PENDING, Phase.PROCESSING}
-        processing, analysis, approval, execution, notifications, original = await asyncio.gather(
+        processing, analysis, approval, execution, assessment, notifications, original = await asyncio.gather(
             self._child(request, SignalProcessing, names.signal_processing(name)),
             self._child(request, AIAnalysis, names.ai_analysis(name, attempt), needed=analysed),
             self._child(request, RemediationApprovalRequest, names.approval_request(name, attempt), needed=analysed),
             self._child(request, WorkflowExecution, names.workflow_execution(name, attempt), needed=analysed),
+            self._child(
+                request,
+                EffectivenessAssessment,
+                names.effectiveness_assessment(name),
+                needed=phase is Phase.VERIFYING,
+            ),
             self._notifications(request),
             self._original(request, phase),
         )
@@ -103,12 +112,13 @@ class Reader:
             analysis=analysis,
             approval=approval,
             execution=execution,
+            assessment=assessment,
             notifications=notifications,
             original=original,
         )
         routing = await self._routing(request) if _would_start(seen, phase) else None
         finished = await self._finished(request.namespace) if execution is not None and _failed(execution) else ()
-        return Observed(request, processing, analysis, approval, execution, notifications, routing, original, finished)
+        return replace(seen, routing=routing, finished=finished)
 
     async def _ended(self, request: RemediationRequest) -> Observed:
         if settled(request.status):
@@ -153,7 +163,7 @@ class Reader:
         return tuple(s for s in _readable(RemediationRequest, listed.items) if s.uid != request.uid)
 
     async def _routing(self, request: RemediationRequest) -> Facts:
-        siblings, executions, found = await asyncio.gather(
+        siblings, executions, found, target = await asyncio.gather(
             self._siblings(request),
             self._client.list(
                 resources.WORKFLOW_EXECUTION,
@@ -161,10 +171,25 @@ class Reader:
                 fields=f"spec.targetResource={request.spec.target_resource}",
             ),
             self._scope(request),
+            self._spec_hash(request),
         )
         return Facts(
-            siblings, _readable(WorkflowExecution, executions.items), found.managed, scope_problem=found.problem
+            siblings,
+            _readable(WorkflowExecution, executions.items),
+            found.managed,
+            scope_problem=found.problem,
+            spec_hash=target,
         )
+
+    async def _spec_hash(self, request: RemediationRequest) -> str:
+        """What the target's spec is now, where its effect is to be judged later; empty where nobody can tell."""
+        if not self._settings.effectiveness.enabled:
+            return ""
+        try:
+            found = await targets.read(self._client, request.spec.target_resource)
+        except (NotFound, Forbidden):
+            return ""
+        return spec_hash(found) if found is not None else ""
 
     async def _scope(self, request: RemediationRequest) -> InScope:
         target = request.spec.target_resource
