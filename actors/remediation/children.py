@@ -7,7 +7,7 @@ workflow with image, digest and parameters goes to approval and execution as it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from actors.remediation import timeouts
 from actors.remediation.summary import Message
@@ -61,6 +61,8 @@ from kubernaut_ray.settings import ApprovalSettings, Settings
 
 COMPONENT = "remediation"
 MANAGER = "kubernaut-ray"
+_VERDICT = timedelta(seconds=30)
+"""How long before our own deadline an assessment must come to its end."""
 
 
 def create(request: RemediationRequest, child: CustomResource) -> Create:
@@ -252,6 +254,7 @@ def effectiveness_assessment(
     spec, windows = request.spec, settings.effectiveness
     context, classified = processing.kubernetes_context, processing.environment_classification
     labels = context.detected_labels if context else None
+    deadline = timeouts.for_child(request, Phase.VERIFYING, began, settings.orchestrator)
     synced = windows.git_ops_sync_delay if labels is not None and labels.git_ops_managed else 0.0
     return EffectivenessAssessment(
         metadata=_metadata(request, names.effectiveness_assessment(request.name)),
@@ -277,7 +280,8 @@ def effectiveness_assessment(
             execution_started_at=execution.status.start_time,
             execution_ended_at=execution.status.completion_time or began,
             pre_remediation_spec_hash=execution.metadata.annotations.get(names.ANNOTATION_SPEC_HASH, ""),
-            deadline=timeouts.for_child(request, Phase.VERIFYING, began, settings.orchestrator),
+            # Before our own, so that what it found by then is there when we must go on.
+            deadline=max(began, deadline - min(_VERDICT, (deadline - began) / 10)),
         ),
     )
 
