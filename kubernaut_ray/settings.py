@@ -144,6 +144,12 @@ class OrchestratorSettings(Group):
     termination_rate_window: Seconds = 3600
     termination_rate_minimum: int = 10
     """The rate is not judged on fewer executions than this."""
+    ineffective_chain: Annotated[int, Field(ge=1)] = 3
+    """So many remediations of one target in a row that did not help, and a person takes over."""
+    remediations_per_target: Annotated[int, Field(ge=1)] = 5
+    """So many executions on one target within ``ineffective_window``, and a person takes over."""
+    ineffective_window: Seconds = 14_400
+    """What lies further back is not held against the next remediation."""
     retention: Seconds = 86_400
     notify_self_resolved: bool = False
 
@@ -239,11 +245,6 @@ class EffectivenessSettings(Group):
     """How far before the remediation the queries look back."""
     scrape_interval: Annotated[float, Field(ge=1)] = 60
     request_timeout: Seconds = 10
-    chain_length: Annotated[int, Field(ge=1)] = 3
-    """So many remediations of one target in a row that did not help, and a person takes over."""
-    chain_total: Annotated[int, Field(ge=1)] = 5
-    """So many executions on one target within ``chain_window``, and a person takes over."""
-    chain_window: Seconds = 14_400
 
     def for_one_machine(self) -> Self:
         """Return these with verification on and short windows, wherever nothing else was said."""

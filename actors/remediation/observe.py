@@ -163,13 +163,14 @@ class Reader:
         return tuple(s for s in _readable(RemediationRequest, listed.items) if s.uid != request.uid)
 
     async def _routing(self, request: RemediationRequest) -> Facts:
-        siblings, executions, found, target = await asyncio.gather(
+        siblings, executions, assessments, found, target = await asyncio.gather(
             self._siblings(request),
             self._client.list(
                 resources.WORKFLOW_EXECUTION,
                 request.namespace,
                 fields=f"spec.targetResource={request.spec.target_resource}",
             ),
+            self._assessments(request),
             self._scope(request),
             self._spec_hash(request),
         )
@@ -179,7 +180,17 @@ class Reader:
             found.managed,
             scope_problem=found.problem,
             spec_hash=target,
+            assessments=assessments,
         )
+
+    async def _assessments(self, request: RemediationRequest) -> tuple[EffectivenessAssessment, ...]:
+        """What remediations of this target came to."""
+        listed = await self._client.list(
+            resources.EFFECTIVENESS_ASSESSMENT,
+            request.namespace,
+            fields=f"spec.target={request.spec.target_resource}",
+        )
+        return _readable(EffectivenessAssessment, listed.items)
 
     async def _spec_hash(self, request: RemediationRequest) -> str:
         """What the target's spec is now, where its effect is to be judged later; empty where nobody can tell."""

@@ -113,7 +113,9 @@ async def world(client: KubeClient, *, ready: int = 2) -> None:
     ("ready", "alerts", "reason", "score", "effective"),
     [
         pytest.param(2, (), "Full", 0.975, True, id="well, and silent"),
-        pytest.param(2, ({"alertname": "KubePodOOMKilled"},), "AlertDecayTimeout", 0.625, True, id="well, and it fires"),
+        pytest.param(
+            2, ({"alertname": "KubePodOOMKilled"},), "AlertDecayTimeout", 0.625, True, id="well, and it fires"
+        ),
         pytest.param(0, (), "Full", 0.575, False, id="down: nothing makes up for that"),
     ],
 )
