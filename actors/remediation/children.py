@@ -42,6 +42,7 @@ from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.crds.shared import (
     ConsideredAlternative,
     KubernetesContext,
+    PastRemediation,
     PreviousExecution,
     RecommendedAction,
     SelectedWorkflow,
@@ -139,6 +140,7 @@ def ai_analysis(
     *,
     attempt: int = 0,
     previous: Sequence[PreviousExecution] = (),
+    past: Sequence[PastRemediation] = (),
     now: datetime,
     settings: Settings,
 ) -> AIAnalysis:
@@ -153,6 +155,7 @@ def ai_analysis(
             is_recovery_attempt=attempt > 0,
             recovery_attempt_number=attempt or None,
             previous_executions=tuple(previous),
+            remediation_history=tuple(past),
             timeout_config=AnalysisTimeouts(investigating_timeout=_duration(allowed.total_seconds())),
             deadline=timeouts.for_child(request, Phase.ANALYZING, now, settings.orchestrator),
         ),

@@ -14,6 +14,7 @@ from typing import TypeVar
 import structlog
 from pydantic import ValidationError
 
+from actors.remediation import history
 from actors.remediation.blocking import Facts
 from actors.remediation.recovery import Finished
 from actors.remediation.scope import InScope, look_up
@@ -22,11 +23,12 @@ from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.effectiveness_assessment import EffectivenessAssessment
-from kubernaut_ray.crds.enums import AIAnalysisPhase, ApprovalDecision, WorkflowExecutionPhase
+from kubernaut_ray.crds.enums import AIAnalysisPhase, ApprovalDecision, SignalProcessingPhase, WorkflowExecutionPhase
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequest, RemediationRequestStatus
+from kubernaut_ray.crds.shared import PastRemediation
 from kubernaut_ray.crds.signal_processing import SignalProcessing
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.kube import resources, targets
@@ -58,6 +60,8 @@ class Observed:
     """The request that this one duplicates."""
     finished: tuple[Finished, ...] = ()
     """Executions of the whole system that have ended; read when one of ours failed."""
+    history: tuple[PastRemediation, ...] = ()
+    """What was done to this target before, the newest first; read where an analysis would begin."""
     duplicates: tuple[str, ...] = ()
     """Requests that waited for this one; read when it has ended."""
 
@@ -92,7 +96,7 @@ class Reader:
         status, name, attempt = request.status, request.name, request.status.recovery_attempts
         stage = status.blocked_from or Phase.PENDING if phase is Phase.BLOCKED else phase
         analysed = stage not in {Phase.PENDING, Phase.PROCESSING}
-        processing, analysis, approval, execution, assessment, notifications, original = await asyncio.gather(
+        processing, analysis, approval, execution, assessment, notifications = await asyncio.gather(
             self._child(request, SignalProcessing, names.signal_processing(name)),
             self._child(request, AIAnalysis, names.ai_analysis(name, attempt), needed=analysed),
             self._child(request, RemediationApprovalRequest, names.approval_request(name, attempt), needed=analysed),
@@ -104,7 +108,6 @@ class Reader:
                 needed=phase is Phase.VERIFYING,
             ),
             self._notifications(request),
-            self._original(request, phase),
         )
         seen = Observed(
             request,
@@ -114,11 +117,15 @@ class Reader:
             execution=execution,
             assessment=assessment,
             notifications=notifications,
-            original=original,
+            original=await self._original(request, phase),
         )
-        routing = await self._routing(request) if _would_start(seen, phase) else None
-        finished = await self._finished(request.namespace) if execution is not None and _failed(execution) else ()
-        return replace(seen, routing=routing, finished=finished)
+        failed = execution is not None and _failed(execution)
+        return replace(
+            seen,
+            routing=await self._routing(request) if _would_start(seen, phase) else None,
+            finished=await self._finished(request.namespace) if failed else (),
+            history=await self._history(request) if _would_analyse(seen, phase) else (),
+        )
 
     async def _ended(self, request: RemediationRequest) -> Observed:
         if settled(request.status):
@@ -165,18 +172,14 @@ class Reader:
     async def _routing(self, request: RemediationRequest) -> Facts:
         siblings, executions, assessments, found, target = await asyncio.gather(
             self._siblings(request),
-            self._client.list(
-                resources.WORKFLOW_EXECUTION,
-                request.namespace,
-                fields=f"spec.targetResource={request.spec.target_resource}",
-            ),
+            self._executions(request),
             self._assessments(request),
             self._scope(request),
             self._spec_hash(request),
         )
         return Facts(
             siblings,
-            _readable(WorkflowExecution, executions.items),
+            executions,
             found.managed,
             scope_problem=found.problem,
             spec_hash=target,
@@ -191,6 +194,19 @@ class Reader:
             fields=f"spec.target={request.spec.target_resource}",
         )
         return _readable(EffectivenessAssessment, listed.items)
+
+    async def _history(self, request: RemediationRequest) -> tuple[PastRemediation, ...]:
+        executions, assessments = await asyncio.gather(self._executions(request), self._assessments(request))
+        return history.of(request, executions, assessments)
+
+    async def _executions(self, request: RemediationRequest) -> tuple[WorkflowExecution, ...]:
+        """All executions on this target."""
+        listed = await self._client.list(
+            resources.WORKFLOW_EXECUTION,
+            request.namespace,
+            fields=f"spec.targetResource={request.spec.target_resource}",
+        )
+        return _readable(WorkflowExecution, listed.items)
 
     async def _spec_hash(self, request: RemediationRequest) -> str:
         """What the target's spec is now, where its effect is to be judged later; empty where nobody can tell."""
@@ -228,6 +244,18 @@ def _would_start(seen: Observed, phase: Phase) -> bool:
             return seen.analysis is not None and seen.analysis.status.phase is AIAnalysisPhase.COMPLETED
         case Phase.AWAITING_APPROVAL:
             return seen.approval is not None and seen.approval.status.sealed_decision is ApprovalDecision.APPROVED
+        case _:
+            return False
+
+
+def _would_analyse(seen: Observed, phase: Phase) -> bool:
+    match phase:
+        case Phase.PROCESSING:
+            return seen.processing is not None and seen.processing.status.phase is SignalProcessingPhase.COMPLETED
+        case Phase.ANALYZING:
+            return seen.analysis is None and seen.execution is None
+        case Phase.EXECUTING:
+            return seen.execution is not None and _failed(seen.execution)
         case _:
             return False
 

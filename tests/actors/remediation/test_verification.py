@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.remediation import history
 from actors.remediation.observe import Observed
 from kubernaut_ray import conditions, names
 from kubernaut_ray.crds.effectiveness_assessment import Component, Components
@@ -165,3 +166,35 @@ def test_an_execution_that_is_gone_is_nobody_s_success() -> None:
     """Deleted while its effect was being judged."""
     status = status_of(step(replace(verifying(), execution=None), settings=SETTINGS))
     assert (status.outcome, status.requires_manual_review) == (Outcome.INCONCLUSIVE, True)
+
+
+def test_what_was_done_to_the_target_before_is_told() -> None:
+    """Other remediations only, the newest first, each with what it came to; at most ten."""
+    me = build.remediation_request("rr-me")
+    helped, vain = build.remediation_request("rr-1"), build.remediation_request("rr-2")
+    runs = [
+        build.workflow_execution(helped, Run.COMPLETED, ended=build.later(60)),
+        build.workflow_execution(vain, Run.FAILED, ended=build.later(120)),
+        build.workflow_execution(build.remediation_request("rr-3"), Run.RUNNING),
+        build.workflow_execution(me, Run.COMPLETED, ended=build.later(180)),
+    ]
+    judged = build.effectiveness_assessment(
+        helped, AssessmentPhase.COMPLETED, effective=True, score=0.9, message="It helped"
+    )
+    told_of = history.of(me, runs, (judged,))
+    assert [(one.remediation, one.succeeded, one.effective, one.score) for one in told_of] == [
+        ("rr-2", False, None, None),
+        ("rr-1", True, True, 0.9),
+    ]
+    assert (told_of[0].summary, told_of[1].summary) == ("step apply exited with 1", "It helped")
+    many = [build.workflow_execution(build.remediation_request(f"rr-{n}"), Run.COMPLETED) for n in range(20)]
+    assert len(history.of(me, many, ())) == history.LONGEST
+
+
+def test_an_analysis_is_told_of_them() -> None:
+    """With the other facts, when it begins."""
+    seen = at(Phase.PROCESSING)
+    before = history.of(build.remediation_request("rr-me"), [build.workflow_execution(seen.request, Run.COMPLETED)], ())
+    decision = step(replace(seen, processing=build.signal_processing(seen.request), history=before))
+    (past,) = created(decision)["ai-rr-1"]["spec"]["remediationHistory"]
+    assert (past["workflowName"], past["succeeded"]) == ("increase-memory", True)
