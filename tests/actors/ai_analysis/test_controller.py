@@ -180,10 +180,14 @@ async def test_the_workflow_s_record_where_it_would_run_is_judged(policies, leve
     """Read before the policy is asked, for this environment only."""
     investigations = Investigations()
 
-    def live(kube):
+    async def make_world(kube):
+        investigations.sessions.clear()
+        await put(kube, analysis(environment))
+
+    def make_controller(kube):
         return AIAnalysisController(kube, Settings(), investigations, policies, Ledger(level))
 
-    report = await crash_everywhere(live, lambda kube: put(kube, analysis(environment)), KEY)
+    report = await crash_everywhere(make_controller, make_world, KEY, ignore=("totalAnalysisTime",))
     status = report.world.objects["AIAnalysis kubernaut-system/ai-rr-1"]["status"]
 
     assert (status["phase"], status["approvalRequired"]) == ("Completed", required)
