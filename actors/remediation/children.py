@@ -219,6 +219,7 @@ def workflow_execution(
     settings: Settings,
     grant: Grant | None = None,
     spec_hash: str = "",
+    dry_run: bool = False,
 ) -> WorkflowExecution:
     """Build the execution: image, digest, parameters and engine exactly as the analysis resolved them.
 
@@ -241,6 +242,7 @@ def workflow_execution(
             ),
             deadline=deadline,
             approval=grant,
+            dry_run=dry_run,
         ),
     )
 

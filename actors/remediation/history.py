@@ -26,7 +26,9 @@ def of(
     told = [
         _told(execution, judged.get(execution.uid))
         for execution in executions
-        if execution.spec.remediation_request_ref.uid != request.uid and execution.status.completion_time is not None
+        if execution.spec.remediation_request_ref.uid != request.uid
+        and execution.status.completion_time is not None
+        and not execution.spec.dry_run
     ]
     return tuple(sorted(told, key=lambda one: (one.ended_at, one.remediation), reverse=True)[:LONGEST])
 

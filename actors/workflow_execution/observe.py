@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from actors.workflow_execution import leave, pipelinerun
 from kubernaut_ray import names
+from kubernaut_ray.clock import Clock, utcnow
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient, Object
-from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.kube.errors import AlreadyExists, ApiError, NotFound
 from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.kube.targets import target_uid
 from kubernaut_ray.settings import Settings
@@ -35,11 +36,14 @@ class Observed:
     holder: WorkflowExecution | None = None
     leave: leave.Asked = leave.NOTHING
     """Read where the PipelineRun would be created next."""
+    refusal: str = ""
+    """Of a dry run: what the API server has against the PipelineRun."""
 
 
 class Reader:
-    def __init__(self, client: KubeClient, settings: Settings) -> None:
-        self._client = client
+    def __init__(self, client: KubeClient, settings: Settings, now: Clock = utcnow) -> None:
+        self._client, self._now = client, now
+        self._execution = settings.execution
         self._namespace = settings.execution.namespace
         self._checks_leave = settings.admission.required
 
@@ -50,6 +54,8 @@ class Reader:
         except NotFound:
             return None
         execution = WorkflowExecution.from_object(raw)
+        if execution.spec.dry_run:
+            return Observed(execution, refusal=await self._rehearse(execution))
         name = names.pipeline_run(execution.spec.target_resource)
         try:
             run = await self._client.get(resources.PIPELINE_RUN, name, self._namespace)
@@ -59,6 +65,19 @@ class Reader:
             return Observed(execution, run, holder=await self._holder(run, key.namespace))
         watched = execution.status.phase in (None, Phase.PENDING, Phase.RUNNING)
         return Observed(execution, run, mine=True, task_runs=await self._task_runs(run) if watched else ())
+
+    async def _rehearse(self, execution: WorkflowExecution) -> str:
+        """Have the API server and its webhooks judge what would be created; it creates nothing."""
+        if execution.status.phase is not Phase.PENDING or any(pipelinerun.problems(execution)):
+            return ""
+        body = pipelinerun.build(execution, self._execution, self._now())
+        try:
+            await self._client.create(resources.PIPELINE_RUN, body, self._namespace, dry_run=True)
+        except AlreadyExists:
+            return ""  # It would wait for the target, as others do.
+        except ApiError as error:
+            return str(error)
+        return ""
 
     async def _leave(self, execution: WorkflowExecution) -> leave.Asked:
         """Read what is known of a person's leave: nothing where decisions are not signed, or it was judged already."""

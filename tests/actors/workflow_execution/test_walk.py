@@ -7,6 +7,7 @@ import pytest
 
 from actors.workflow_execution import controller
 from catalog.bundles import Bundles, pack, reference_for
+from kubernaut_ray import names
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.loop import ControlLoop
@@ -63,13 +64,15 @@ async def system(kube, api_server, namespace, tmp_path):
     await runner.stop()
 
 
-async def execute(kube, namespace, image, digest="", **parameters):
+async def execute(kube, namespace, image, digest="", *, dry_run=False, **parameters):
     """Create an execution and wait until the target is free again; return it."""
     made = build.workflow_execution(build.remediation_request(), None)
     ref = made.spec.workflow_ref.replace(container_image=image, container_digest=digest)
     made = made.replace(
         metadata=made.metadata.replace(namespace=namespace, owner_references=()),
-        spec=made.spec.replace(workflow_ref=ref, parameters=parameters, target_resource=f"{namespace}/deployment/web"),
+        spec=made.spec.replace(
+            workflow_ref=ref, parameters=parameters, target_resource=f"{namespace}/deployment/web", dry_run=dry_run
+        ),
     )
     body = made.to_object()
     for volatile in ("uid", "resourceVersion", "generation", "creationTimestamp"):
@@ -116,3 +119,14 @@ async def test_an_execution_that_cannot_run_says_why(system, kube, namespace):
         found["status"]["phase"], details["reason"], details["wasExecutionFailure"],
     ) == ("Failed", "ConfigurationError", False)  # fmt: skip
     assert "workflows/none:1.0.0" in details["message"]
+
+
+async def test_a_dry_run_is_judged_by_the_api_server_and_leaves_nothing(system, kube, namespace):
+    """The manifest is there to read, and no PipelineRun is."""
+    found = await execute(kube, namespace, "bundles.kubernaut.local/workflows/any:1.0.0", dry_run=True)
+    status = found["status"]
+    assert status["phase"] == "Completed", status
+    assert "workflows/any:1.0.0" in status["rendered"]
+    assert (system.types, system.counts.told) == (["workflow.rehearsed"], [])
+    with pytest.raises(NotFound):
+        await kube.get(PIPELINE_RUN, names.pipeline_run(found["spec"]["targetResource"]), "kubernaut-workflows")
