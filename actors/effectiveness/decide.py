@@ -135,7 +135,8 @@ def _assessing(seen: Observed, now: datetime, settings: EffectivenessSettings) -
     if waiting:
         status = assessment.status.replace(components=found, message=f"Waiting: {'; '.join(waiting)}"[:_TEXT])
         wake = min(now + timedelta(seconds=max(settings.poll_interval, 0.1)), at.valid_until)
-        changed = status != assessment.status
+        # Measured values differ at every look; written each time, their own event would ask for the next look at once.
+        changed = status.message != assessment.status.message
         return Decision("Assessing", status if changed else None, wake_at=wake)
     return _end(assessment, _reason(seen, found, last=last), found, now, threshold=settings.threshold)
 

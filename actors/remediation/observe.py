@@ -90,6 +90,8 @@ class Reader:
         self, client: KubeClient, settings: Settings, trail: Trail | None = None, *, now: Clock = utcnow
     ) -> None:
         self._client, self._settings, self._trail, self._now = client, settings, trail, now
+        self._judges = bool(settings.effectiveness.enabled)
+        """Whether effects are judged: what they came to is looked up for nobody else."""
 
     async def observe(self, key: Key) -> Observed | None:
         """Return the request and its world, or ``None`` when it is gone. Raises pydantic's ``ValidationError``."""
@@ -136,9 +138,9 @@ class Reader:
         failed = execution is not None and _failed(execution)
         return replace(
             seen,
-            routing=await self._routing(request) if _would_start(seen, phase) else None,
+            routing=await self._routing(request, stage) if _would_start(seen, phase) else None,
             finished=await self._finished(request.namespace) if failed else (),
-            history=await self._history(request) if _would_analyse(seen, phase) else (),
+            history=await self._history(request) if self._judges and _would_analyse(seen, phase) else (),
         )
 
     async def _ended(self, request: RemediationRequest) -> Observed:
@@ -192,13 +194,14 @@ class Reader:
         )
         return tuple(s for s in _readable(RemediationRequest, listed.items) if s.uid != request.uid)
 
-    async def _routing(self, request: RemediationRequest) -> Facts:
+    async def _routing(self, request: RemediationRequest, stage: Phase) -> Facts:
+        effects = self._judges and stage is not Phase.PENDING
         siblings, executions, assessments, found, target = await asyncio.gather(
             self._siblings(request),
             self._executions(request),
-            self._assessments(request),
+            self._assessments(request) if effects else _nothing(),
             self._scope(request),
-            self._spec_hash(request),
+            self._spec_hash(request) if effects else _unread(),
         )
         return Facts(
             siblings,
@@ -232,9 +235,7 @@ class Reader:
         return _readable(WorkflowExecution, listed.items)
 
     async def _spec_hash(self, request: RemediationRequest) -> str:
-        """What the target's spec is now, where its effect is to be judged later; empty where nobody can tell."""
-        if not self._settings.effectiveness.enabled:
-            return ""
+        """What the target's spec is now; empty where nobody can tell."""
         try:
             found = await targets.read(self._client, request.spec.target_resource)
         except (NotFound, Forbidden):
@@ -269,6 +270,14 @@ def _would_start(seen: Observed, phase: Phase) -> bool:
             return seen.approval is not None and seen.approval.status.sealed_decision is ApprovalDecision.APPROVED
         case _:
             return False
+
+
+async def _nothing() -> tuple[EffectivenessAssessment, ...]:
+    return ()
+
+
+async def _unread() -> str:
+    return ""
 
 
 def _would_analyse(seen: Observed, phase: Phase) -> bool:

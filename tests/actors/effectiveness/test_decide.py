@@ -184,6 +184,16 @@ def test_prometheus_away_is_waited_for() -> None:
     assert (status.reason, status.score) == (Reason.METRICS_TIMED_OUT, 1.0)
 
 
+def test_looking_again_does_not_lead_to_looking_again() -> None:
+    """Values that differ at every look are no news: written, their own watch event would start the next look at once."""
+    measured = Metrics(wanted=True, measured=(Measured("errors", 10, 5),), problem="")
+    seen = assessing(heard=FIRING, metrics=measured)
+    first = status_of(step(seen, AT_ONCE))
+    later = Metrics(wanted=True, measured=(Measured("errors", 10, 4.9),), problem="")
+    again = step(replace(seen, assessment=seen.assessment.replace(status=first), metrics=later), build.later(310))
+    assert (again.status, again.wake_at) == (None, build.later(320))
+
+
 def test_metrics_count() -> None:
     """A quarter of the whole."""
     better = Metrics(wanted=True, measured=(Measured("errors", 10, 5),), problem="")
