@@ -23,6 +23,7 @@ from kubernaut_ray.crds.enums import (
     AuditOutcome,
     DeliveryState,
     NotificationPhase,
+    Outcome,
     SignalProcessingPhase,
     WorkflowExecutionPhase,
 )
@@ -130,12 +131,13 @@ def finish(
     """Enter a terminal phase: completion and retention times are set and the end of the lifecycle is told."""
     request = seen.request
     took = now - request.created
+    good = phase in _GOOD and rest.get("outcome") is not Outcome.INCONCLUSIVE
     ended = facts.fact(
         request,
         "lifecycle.completed",
         now,
         phase,
-        outcome=AuditOutcome.SUCCESS if phase in _GOOD else AuditOutcome.FAILURE,
+        outcome=AuditOutcome.SUCCESS if good else AuditOutcome.FAILURE,
         phase=str(phase),
         outcome_of_remediation=str(rest.get("outcome") or ""),
         reason=reason,

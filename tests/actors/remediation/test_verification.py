@@ -10,8 +10,9 @@ import pytest
 from actors.remediation import history
 from actors.remediation.observe import Observed
 from kubernaut_ray import conditions, names
+from kubernaut_ray.control.decision import Audit
 from kubernaut_ray.crds.effectiveness_assessment import Component, Components
-from kubernaut_ray.crds.enums import AssessmentPhase, AssessmentReason, Outcome
+from kubernaut_ray.crds.enums import AssessmentPhase, AssessmentReason, AuditOutcome, Outcome
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Run
 from kubernaut_ray.crds.shared import DetectedLabels, KubernetesContext
@@ -137,6 +138,8 @@ def test_it_did_not_help(reason: AssessmentReason) -> None:
     assert "- Signal: not judged (silent)" in body
     assert "increase-memory 1.0.0" in body
     assert "orchestrator.remediation.manual_review" in told(decision)
+    ended = next(e.event for e in decision.effects if isinstance(e, Audit) and "lifecycle" in e.event.event_type)
+    assert ended.event_outcome is AuditOutcome.FAILURE
 
 
 @pytest.mark.parametrize(
