@@ -138,7 +138,8 @@ def _assessing(seen: Observed, now: datetime, settings: EffectivenessSettings) -
         # Measured values differ at every look; written each time, their own event would ask for the next look at once.
         changed = status.message != assessment.status.message
         return Decision("Assessing", status if changed else None, wake_at=wake)
-    return _end(assessment, _reason(seen, found, last=last), found, now, threshold=settings.threshold)
+    reason, wanted = _reason(seen, found, last=last), seen.metrics.wanted
+    return _end(assessment, reason, found, now, threshold=settings.threshold, wanted=wanted)
 
 
 def _waiting(seen: Observed, found: Components, at: Windows, now: datetime) -> list[str]:
@@ -236,10 +237,11 @@ def _end(
     why: str = "",
     *,
     threshold: float = 0.0,
+    wanted: bool = True,
 ) -> Result:
     total = score.overall(found, reason)
     helped = False if reason is Reason.SPEC_DRIFT else score.effective(total, found, threshold)
-    message = why or _summary(total, helped, found)
+    message = why or _summary(total, helped, found, wanted=wanted)
     status = assessment.status.replace(
         phase=Phase.FAILED if reason is Reason.UNRECOVERABLE else Phase.COMPLETED,
         reason=reason,
@@ -277,12 +279,15 @@ def _end(
     return Decision(str(reason), status, (told,), wake_at=now)
 
 
-def _summary(total: float | None, helped: bool | None, found: Components) -> str:
+def _summary(total: float | None, helped: bool | None, found: Components, *, wanted: bool) -> str:
+    """The verdict and what it rests on; of metrics nothing where nobody wanted any (``wanted``)."""
     if total is None:
         verdict = "Nothing could be judged"
     else:
         verdict = f"{'It helped' if helped else 'It did not help'} (score {total:.2f})"
-    parts = (("health", found.health), ("signal", found.alert), ("metrics", found.metrics))
+    parts = [("health", found.health), ("signal", found.alert)]
+    if wanted:
+        parts.append(("metrics", found.metrics))
     return f"{verdict}. " + "; ".join(f"{name}: {part.details}" for name, part in parts if part.details)
 
 

@@ -160,7 +160,7 @@ def _previous_execution_failed(q: _Question) -> Verdict | None:
     return Handover(
         SkipReason.PREVIOUS_EXECUTION_FAILED,
         f"workflow execution {last.name} failed half-way on {last.spec.target_resource} ({details.reason}), so the target's "
-        "state is unknown; a person must look and clear it (kubernaut-ray unblock {last.name} --reason ...)",
+        f"state is unknown; a person must look and clear it (kubernaut-ray unblock {last.name} --reason ...)",
         execution=last.name,
     )
 

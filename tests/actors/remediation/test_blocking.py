@@ -261,3 +261,11 @@ def test_a_target_that_is_remediated_again_and_again_is_for_a_person(runs: int, 
         ME, Facts(executions=executions), Stage.EXECUTION, workflow_id="wf-0", now=build.NOW, settings=SETTINGS
     )
     assert expected == (isinstance(verdict, Handover) and "5 times within 4h" in verdict.message)
+
+
+def test_a_person_is_told_how_to_clear_a_failed_execution() -> None:
+    """The command with the name in it."""
+    failed = build.workflow_execution(past(1, Phase.FAILED), Run.FAILED)
+    verdict = judge(ME, Facts(executions=(failed,)), Stage.ANALYSIS, now=build.NOW, settings=SETTINGS)
+    assert isinstance(verdict, Handover)
+    assert "kubernaut-ray unblock we-rr-1 --reason" in verdict.message
