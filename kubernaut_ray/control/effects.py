@@ -16,7 +16,6 @@ from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound
 
-
 Stamping = Callable[[Mapping[str, Any]], Mapping[str, str]]
 """Returns the annotations by which an object to create says who owns its shard. Raises ``Fenced``."""
 
