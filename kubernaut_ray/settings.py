@@ -182,11 +182,13 @@ class AdmissionSettings(Group):
 
 
 class ExecutionSettings(Group):
+    engines: Annotated[tuple[Literal["tekton", "job"], ...], Field(min_length=1)] = ("tekton", "job")
+    """What carries workflows out here. A workflow that asks for another is refused; ``[job]`` needs no Tekton in the cluster."""
     namespace: str = names.WORKFLOW_NAMESPACE
     service_account: str = names.WORKFLOW_SERVICE_ACCOUNT
     timeout: Seconds = 1800
     cooldown: Seconds = 300
-    """How long a finished PipelineRun is kept as the target's lock."""
+    """How long a finished run is kept as the target's lock."""
     poll_interval: Seconds = 10
 
 

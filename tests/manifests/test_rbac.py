@@ -85,6 +85,8 @@ def test_bindings_name_roles_and_accounts_that_exist() -> None:
         *(("kubernaut.ai", f"{plural}/status", "patch") for plural in sorted(OURS)),
         ("tekton.dev", "pipelineruns", "create"),
         ("tekton.dev", "taskruns", "list"),
+        *(("batch", "jobs", verb) for verb in ("get", "watch", "create", "patch", "delete")),
+        ("", "pods", "list"),
         ("coordination.k8s.io", "leases", "update"),
         ("authentication.k8s.io", "tokenreviews", "create"),
         ("authorization.k8s.io", "subjectaccessreviews", "create"),
@@ -111,6 +113,7 @@ def test_the_platform_changes_no_workload() -> None:
     assert ours >= OURS
     assert foreign == {
         ("tekton.dev", "pipelineruns"),
+        ("batch", "jobs"),
         ("coordination.k8s.io", "leases"),
         ("", "events"),
         ("", "configmaps"),
@@ -118,6 +121,12 @@ def test_the_platform_changes_no_workload() -> None:
         ("authentication.k8s.io", "tokenreviews"),
         ("authorization.k8s.io", "subjectaccessreviews"),
     }
+
+
+def test_the_platform_makes_jobs_where_executions_run_and_nowhere_else() -> None:
+    """In every other namespace it may only look at them."""
+    everywhere = allowed(named("ClusterRole", "kubernaut-platform"), named("Role", "kubernaut-platform", names.SYSTEM_NAMESPACE))
+    assert {verb for _, resource, verb in everywhere if resource == "jobs"} == {"get", "list", "watch"}
 
 
 def test_people_declare_and_the_platform_only_carries_out() -> None:

@@ -33,6 +33,11 @@ def running(**fields):
     return execution(Phase.RUNNING, start_time=NOW, pipeline_run_uid="run-uid", **fields)
 
 
+def free(made, **fields):
+    """What is seen where nobody has the target and the catalog answers."""
+    return Observed(made, workflow=build.registered(made), **fields)
+
+
 def foreign(ended=None, remediation="rr-other"):
     """A PipelineRun that another execution made."""
     other = build.workflow_execution(build.remediation_request(), attempt=7)
@@ -57,7 +62,7 @@ def test_a_new_execution_is_protected_before_anything_is_created():
 def test_a_pending_execution_asks_for_its_pipeline_run():
     """Under the target's name, and tolerating that somebody else has it."""
     made = execution()
-    decision = decide(Observed(made), NOW, SETTINGS)
+    decision = decide(free(made), NOW, SETTINGS)
     (create,) = decision.effects
     assert isinstance(create, Create)
     assert create.tolerate_foreign
@@ -143,7 +148,7 @@ def test_a_running_one_reports_progress_and_polls():
     made = running()
     run = build.pipeline_run(made, pipelineSpec={"tasks": [{}, {}]})
     done = build.task_run(run, condition={"status": "True", "reason": "Succeeded"})
-    decision = decide(Observed(made, run, mine=True, task_runs=(done,)), later(5), SETTINGS)
+    decision = decide(Observed(made, run, mine=True, parts=(done,)), later(5), SETTINGS)
     progress = decision.status.pipeline_run_status
     assert (progress.completed_tasks, progress.total_tasks, progress.reason) == (1, 2, "Running")
     assert later(15) == decision.wake_at
@@ -166,7 +171,7 @@ def test_failure_is_told_in_structure():
     """Task, step, code, sentence."""
     made = running()
     run = build.pipeline_run(made, "False", "Failed")
-    decision = decide(Observed(made, run, mine=True, task_runs=(build.task_run(run),)), later(11), SETTINGS)
+    decision = decide(Observed(made, run, mine=True, parts=(build.task_run(run),)), later(11), SETTINGS)
     details = decision.status.failure_details
     assert (
         decision.status.phase, details.failed_task_name, details.failed_step_name, details.exit_code, details.reason,
@@ -293,7 +298,7 @@ def test_any_observation_has_a_legal_answer(phase, whose, condition, after, dele
         phase, start_time=NOW, pipeline_run_uid="run-uid", metadata={"deletion_timestamp": NOW} if deleted else None
     )
     run = {"none": None, "mine": build.pipeline_run(made, condition), "foreign": foreign(0)[0]}[whose]
-    seen = Observed(made, run, mine=whose == "mine")
+    seen = Observed(made, run, mine=whose == "mine", workflow=build.registered(made))
     decision = decide(seen, NOW + timedelta(seconds=after), SETTINGS)
     new = made.status if decision.status is None else decision.status
     phases.TABLE.check(str(made.status.phase or ""), str(new.phase or ""))

@@ -27,6 +27,7 @@ from kubernaut_ray.settings import AdmissionSettings, Settings
 from kubernaut_ray.signing import SigningKey
 from tests import build
 from tests.crash import crash_everywhere
+from tests.shelf import Shelf
 
 _private = Ed25519PrivateKey.generate()
 PEM = _private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -54,7 +55,8 @@ def scene(*, needed: bool = True) -> Observed:
         approval=grant,
     )
     asked = leave.Asked(needed, request.replace(status=status), "uid-web")
-    return Observed(execution.replace(spec=spec), leave=asked)
+    execution = execution.replace(spec=spec)
+    return Observed(execution, leave=asked, workflow=build.registered(execution))
 
 
 def used(seen: Observed, by: str) -> Observed:
@@ -164,7 +166,10 @@ async def test_a_crash_anywhere_uses_the_approval_once(tmp_path: Path) -> None:
         await client.create(WORKFLOW_EXECUTION, _execution(grant).to_object(), key.namespace)
 
     report = await crash_everywhere(
-        lambda client: controller.build(Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None)),
+        lambda client: controller.WorkflowExecutionController(
+            Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None),
+            Shelf(build.registered(scene().execution)),
+        ),
         world,
         key,
     )
@@ -187,7 +192,10 @@ async def test_an_execution_made_anew_cannot_use_the_approval_again(tmp_path: Pa
         await client.create(WORKFLOW_EXECUTION, _execution(grant).to_object(), key.namespace)
 
     report = await crash_everywhere(
-        lambda client: controller.build(Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None)),
+        lambda client: controller.WorkflowExecutionController(
+            Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None),
+            Shelf(build.registered(scene().execution)),
+        ),
         world,
         key,
     )

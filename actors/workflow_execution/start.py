@@ -1,0 +1,91 @@
+"""May this execution create its run now? The checks in their order, each with its own answer. Pure.
+
+Nothing has happened yet, so every refusal here says that nothing was executed. The grant is used up last, by a write that
+only one execution can win: an execution that waits has not spent it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from actors.workflow_execution import engines, leave, marks, registered
+from actors.workflow_execution.engines import Engine
+from actors.workflow_execution.observe import Observed
+from actors.workflow_execution.registered import Away
+from kubernaut_ray.contracts.catalog import Workflow
+from kubernaut_ray.control.decision import Patch
+from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
+from kubernaut_ray.settings import Settings
+from kubernaut_ray.signing import SigningKey
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """It must not run."""
+
+    reason: Reason
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not yet: look again at ``at``."""
+
+    reason: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Use up the grant first."""
+
+    claim: Patch
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    engine: Engine
+    workflow: Workflow
+
+
+Answer = Never | Later | Claim | Now
+
+
+def impossible(seen: Observed, now: datetime, settings: Settings) -> Never | None:
+    """Judge what no waiting will change, whoever has the target."""
+    execution = seen.execution
+    wrong = list(marks.problems(execution))
+    if engines.chosen(execution, settings.execution.engines) is None:
+        wrong.append(engines.unsupported(execution, settings.execution.engines))
+    if wrong:
+        return Never(Reason.CONFIGURATION_ERROR, "; ".join(wrong))
+    if execution.spec.deadline is not None and now >= execution.spec.deadline:
+        why = "the deadline passed before the workflow could start"
+        waited = execution.status.message
+        return Never(Reason.DEADLINE_EXCEEDED, f"{why}; the last that was known: {waited}" if waited else why)
+    return None
+
+
+def judge(seen: Observed, now: datetime, settings: Settings, key: SigningKey | None) -> Answer:
+    """Judge an execution whose target is free."""
+    execution = seen.execution
+    engine = engines.chosen(execution, settings.execution.engines)
+    if engine is None:
+        return Never(Reason.CONFIGURATION_ERROR, engines.unsupported(execution, settings.execution.engines))
+    allowed = leave.judge(execution, seen.leave, key, now)
+    if isinstance(allowed, leave.Refused):
+        return Never(Reason.APPROVAL_INVALID, allowed.why)
+    if isinstance(seen.workflow, Away):
+        again = now + timedelta(seconds=settings.execution.poll_interval)
+        message = f"Waiting for the catalog, to check the parameters against the workflow's schema: {seen.workflow.why}"
+        return Later("CatalogAway", message, again)
+    if seen.workflow is None:
+        return Never(Reason.CONFIGURATION_ERROR, registered.missing(execution))
+    wrong = list(registered.problems(execution, seen.workflow)) or list(engine.problems(execution, seen.workflow))
+    if wrong:
+        return Never(Reason.CONFIGURATION_ERROR, "; ".join(wrong))
+    if isinstance(allowed, leave.Unused):
+        return Claim(allowed.claim)
+    return Now(engine, seen.workflow)
