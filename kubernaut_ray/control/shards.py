@@ -78,7 +78,7 @@ def missing_labels(obj: Object) -> Mapping[str, Any]:
     return {"metadata": {"labels": names.shard_label(remediation_of(obj))}}
 
 
-def remediation_of(obj: Object) -> str:
+def remediation_of(obj: Mapping[str, Any]) -> str:
     """The name of the RemediationRequest that an object belongs to: its label, its reference, its owner, or itself."""
     metadata = obj.get("metadata") or {}
     if label := (metadata.get("labels") or {}).get(names.LABEL_REMEDIATION):
