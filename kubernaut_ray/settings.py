@@ -144,6 +144,11 @@ class OrchestratorSettings(Group):
     termination_rate_minimum: int = 10
     """The rate is not judged on fewer executions than this."""
     retention: Seconds = 86_400
+    """How long a finished RemediationRequest is kept, with its children; longer while its audit trail is not complete."""
+    dry_run: bool = False
+    """Do everything up to the PipelineRun that would be created, render it, and create nothing. ``spec.dryRun`` asks for one."""
+    dry_run_hold: Seconds = 3600
+    """How long after a dry run the next one of its signal waits."""
     notify_self_resolved: bool = False
 
 

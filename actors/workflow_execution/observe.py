@@ -14,13 +14,15 @@ from pydantic import ValidationError
 from actors.workflow_execution import engines, leave, marks
 from actors.workflow_execution.registered import Away, Lookup, Records, Registered
 from kubernaut_ray import names
+from kubernaut_ray.clock import Clock, utcnow
+from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient, Object
-from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.kube.errors import AlreadyExists, ApiError, NotFound
 from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.kube.targets import target_uid
 from kubernaut_ray.settings import Settings
@@ -41,6 +43,8 @@ class Observed:
     leave: leave.Asked = leave.NOTHING
     """This and the following are read where a run would be created next."""
     workflow: Registered = NOT_ASKED
+    refusal: str = ""
+    """Of a dry run: what the API server has against its run."""
 
     @property
     def vanished(self) -> bool:
@@ -52,8 +56,9 @@ class Observed:
 
 
 class Reader:
-    def __init__(self, client: KubeClient, settings: Settings, records: Records) -> None:
-        self._client = client
+    def __init__(self, client: KubeClient, settings: Settings, records: Records, now: Clock = utcnow) -> None:
+        self._client, self._now = client, now
+        self._execution = settings.execution
         self._namespace = settings.execution.namespace
         self._engines = tuple(engines.ALL[name] for name in settings.execution.engines)
         self._checks_leave = settings.admission.required
@@ -66,6 +71,8 @@ class Reader:
         except NotFound:
             return None
         execution = WorkflowExecution.from_object(raw)
+        if execution.spec.dry_run:
+            return await self._rehearsal(execution)
         run = await self._run(execution)
         if run is None:
             if execution.status.phase is not Phase.PENDING or execution.status.pipeline_run_ref is not None:
@@ -92,6 +99,24 @@ class Reader:
             return await self._client.get(kind, name, self._namespace)
         except NotFound:
             return None
+
+    async def _rehearsal(self, execution: WorkflowExecution) -> Observed:
+        """Have the API server and its webhooks judge what would be created; it creates nothing."""
+        if execution.status.phase is not Phase.PENDING:
+            return Observed(execution)
+        workflow = await self._lookup.of(execution)
+        engine = engines.chosen(execution, self._execution.engines)
+        if engine is None or not isinstance(workflow, Workflow) or any(engine.problems(execution, workflow)):
+            return Observed(execution, workflow=workflow)
+        body = engine.build(execution, workflow, self._execution, self._now())
+        refusal = ""
+        try:
+            await self._client.create(engine.resource, body, self._namespace, dry_run=True)
+        except AlreadyExists:
+            pass  # It would wait for the target, as others do.
+        except ApiError as error:
+            refusal = str(error)
+        return Observed(execution, workflow=workflow, refusal=refusal)
 
     async def _leave(self, execution: WorkflowExecution) -> leave.Asked:
         """Read what is known of a person's leave: nothing where decisions are not signed."""

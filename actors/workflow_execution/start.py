@@ -68,15 +68,12 @@ def impossible(seen: Observed, now: datetime, settings: Settings) -> Never | Non
     return None
 
 
-def judge(seen: Observed, now: datetime, settings: Settings, key: SigningKey | None) -> Answer:
-    """Judge an execution whose target is free."""
+def checked(seen: Observed, now: datetime, settings: Settings) -> Never | Later | Now:
+    """Judge whether a run can be made of the execution, as the catalog has its workflow."""
     execution = seen.execution
     engine = engines.chosen(execution, settings.execution.engines)
     if engine is None:
         return Never(Reason.CONFIGURATION_ERROR, engines.unsupported(execution, settings.execution.engines))
-    allowed = leave.judge(execution, seen.leave, key, now)
-    if isinstance(allowed, leave.Refused):
-        return Never(Reason.APPROVAL_INVALID, allowed.why)
     if isinstance(seen.workflow, Away):
         again = now + timedelta(seconds=settings.execution.poll_interval)
         message = f"Waiting for the catalog, to check the parameters against the workflow's schema: {seen.workflow.why}"
@@ -84,8 +81,15 @@ def judge(seen: Observed, now: datetime, settings: Settings, key: SigningKey | N
     if seen.workflow is None:
         return Never(Reason.CONFIGURATION_ERROR, registered.missing(execution))
     wrong = list(registered.problems(execution, seen.workflow)) or list(engine.problems(execution, seen.workflow))
-    if wrong:
-        return Never(Reason.CONFIGURATION_ERROR, "; ".join(wrong))
-    if isinstance(allowed, leave.Unused):
+    return Never(Reason.CONFIGURATION_ERROR, "; ".join(wrong)) if wrong else Now(engine, seen.workflow)
+
+
+def judge(seen: Observed, now: datetime, settings: Settings, key: SigningKey | None) -> Answer:
+    """Judge an execution whose target is free."""
+    allowed = leave.judge(seen.execution, seen.leave, key, now)
+    if isinstance(allowed, leave.Refused):
+        return Never(Reason.APPROVAL_INVALID, allowed.why)
+    answer = checked(seen, now, settings)
+    if isinstance(answer, Now) and isinstance(allowed, leave.Unused):
         return Claim(allowed.claim)
-    return Now(engine, seen.workflow)
+    return answer

@@ -201,6 +201,17 @@ def _types() -> Iterable[EventType]:
         may=f"{more} message summary exit_code failed_task failed_task_index failed_step failed_at time_before_failure",
         outcomes=(F,),
     )  # fmt: skip
+    yield of(
+        "workflow.rehearsed",
+        *execution,
+        "what would have run was rendered, and not created",
+        f"{run} manifest",
+        may=more,
+    )
+    yield of(
+        "workflowexecution.block.cleared", *execution, "a person let workflows run again on the target",
+        f"{run} cleared_by cleared_at reason", may=more,
+    )  # fmt: skip
     yield of("workflow.cancelled", *execution, "the workflow was called off", f"{run} was", may=more, outcomes=(F,))
 
     yield of(

@@ -45,6 +45,8 @@ class WorkflowExecutionSpec(Model):
     deadline: Timestamp | None = None
     approval: Grant | None = None
     """The leave under which it runs, where leave was needed."""
+    dry_run: bool = False
+    """Render what would be created, have the API server judge it, and create nothing."""
 
 
 class PipelineRunSummary(Model):
@@ -80,6 +82,8 @@ class WorkflowExecutionStatus(Model):
     """What the pipeline reported as results."""
     lock_released: bool = False
     failure_details: ExecutionFailureDetails | None = None
+    rendered: Text = ""
+    """The manifest that a dry run did not create, as YAML."""
     block_clearance: BlockClearance | None = None
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32)] = ()
 

@@ -22,10 +22,11 @@ def about(webhook: dict[str, Any]) -> list[str]:
     return [resource for rule in webhook["rules"] for resource in rule["resources"]]
 
 
-def test_only_decisions_depend_on_the_webhook() -> None:
-    """Failure policy Fail for the status of approval requests and for nothing else."""
+def test_only_what_people_decide_depends_on_the_webhook() -> None:
+    """Failure policy Fail for the status of approval requests and of executions, and for nothing else."""
     failing = {resource for w in WEBHOOKS if w["failurePolicy"] == "Fail" for resource in about(w)}
-    assert {f"{crds.RemediationApprovalRequest.META.plural}/status"} == failing
+    plurals = (crds.RemediationApprovalRequest.META.plural, crds.WorkflowExecution.META.plural)
+    assert {f"{plural}/status" for plural in plurals} == failing
 
 
 def test_the_platform_is_exempt_from_what_people_are_asked() -> None:
