@@ -195,6 +195,13 @@ class ExecutionSettings(Group):
     cooldown: Seconds = 300
     """How long a finished run is kept as the target's lock."""
     poll_interval: Seconds = 10
+    max_running: Annotated[int, Field(ge=0)] = 20
+    """So many executions run at a time; the others wait their turn. 0 is no limit, here and in the next two."""
+    max_running_per_namespace: Annotated[int, Field(ge=0)] = 5
+    """Of the targets; targets without a namespace count as one."""
+    budget_per_namespace: Annotated[int, Field(ge=0)] = 20
+    """So many executions may begin within ``budget_window`` on targets of one namespace: what is beyond it waits."""
+    budget_window: Annotated[float, Field(gt=0)] = 3600
 
 
 class NotificationSettings(Group):

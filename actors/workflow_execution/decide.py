@@ -6,6 +6,7 @@ rolls nothing back; it creates the run, reads its end, tells it in structured fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
@@ -86,7 +87,11 @@ def _new(seen: Observed, now: datetime) -> Result:
     )
     effects: tuple[Effect, ...] = ()
     if names.FINALIZER_WORKFLOW_EXECUTION not in execution.metadata.finalizers:
-        effects = (_finalizers(execution, (*execution.metadata.finalizers, names.FINALIZER_WORKFLOW_EXECUTION)),)
+        protect = _finalizers(execution, (*execution.metadata.finalizers, names.FINALIZER_WORKFLOW_EXECUTION))
+        # The budget of the target's namespace is counted by this label.
+        home = names.label_value(marks.target_namespace(execution.spec.target_resource))
+        labels = {"metadata": {**protect.patch["metadata"], "labels": {names.LABEL_SOURCE_NAMESPACE: home}}}
+        effects = (replace(protect, patch=labels),)
     return Decision("Accepted", status, effects, wake_at=now)
 
 
@@ -106,6 +111,12 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
             return _fail_before(seen, reason, why, now)
         case start.Later() as later:
             return _later(execution, later)
+        case start.Admit():
+            status = execution.status.replace(message="Its turn has come", admitted_at=now)
+            return Decision("Admitted", status, wake_at=now)
+        case start.GiveBack(why):
+            status = execution.status.replace(message=f"Waiting: {why}", admitted_at=None)
+            return Decision("AdmissionGivenBack", status, wake_at=_soon(now))
         case start.Claim(claim):
             status = execution.status.replace(message="Using up the approval")
             return Decision("ApprovalClaimed", status, (claim,), wake_at=now)

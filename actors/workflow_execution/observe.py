@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from actors.workflow_execution import engines, leave, marks
+from actors.workflow_execution.queue import Entry
 from actors.workflow_execution.registered import Away, Lookup, Records, Registered
 from kubernaut_ray import names
 from kubernaut_ray.clock import Clock, utcnow
@@ -43,6 +44,8 @@ class Observed:
     leave: leave.Asked = leave.NOTHING
     """This and the following are read where a run would be created next."""
     workflow: Registered = NOT_ASKED
+    others: tuple[Entry, ...] = ()
+    """Every execution that runs, waits or was over lately, and those of the target's namespace within the budget's window."""
     refusal: str = ""
     """Of a dry run: what the API server has against its run."""
 
@@ -77,8 +80,10 @@ class Reader:
         if run is None:
             if execution.status.phase is not Phase.PENDING or execution.status.pipeline_run_ref is not None:
                 return Observed(execution)
-            asked, workflow = await asyncio.gather(self._leave(execution), self._lookup.of(execution))
-            return Observed(execution, leave=asked, workflow=workflow)
+            asked, workflow, others = await asyncio.gather(
+                self._leave(execution), self._lookup.of(execution), self._others(execution)
+            )
+            return Observed(execution, leave=asked, workflow=workflow, others=others)
         if not marks.is_mine(execution, run):
             return Observed(execution, run, holder=await self._holder(run, key.namespace))
         watched = execution.status.phase in (None, Phase.PENDING, Phase.RUNNING)
@@ -99,6 +104,21 @@ class Reader:
             return await self._client.get(kind, name, self._namespace)
         except NotFound:
             return None
+
+    async def _others(self, execution: WorkflowExecution) -> tuple[Entry, ...]:
+        """List what the queue is judged by, always anew: an admission counts only against a listing that is younger."""
+        wanted = [("", "status.lockReleased!=true")]
+        if self._execution.budget_per_namespace:
+            home = names.label_value(marks.target_namespace(execution.spec.target_resource))
+            wanted.append((f"{names.LABEL_SOURCE_NAMESPACE}={home}", ""))
+        listed = await asyncio.gather(
+            *(
+                self._client.list(resources.WORKFLOW_EXECUTION, execution.namespace, labels=labels, fields=fields)
+                for labels, fields in wanted
+            )
+        )
+        entries = (Entry.of(obj) for page in listed for obj in page.items)
+        return tuple({entry.uid: entry for entry in entries if entry is not None}.values())
 
     async def _rehearsal(self, execution: WorkflowExecution) -> Observed:
         """Have the API server and its webhooks judge what would be created; it creates nothing."""

@@ -63,7 +63,7 @@ def test_a_new_execution_is_protected_before_anything_is_created():
 
 def test_a_pending_execution_asks_for_its_pipeline_run():
     """Under the target's name, and tolerating that somebody else has it."""
-    made = execution()
+    made = execution(admitted_at=NOW)
     decision = decide(free(made), NOW, SETTINGS)
     (create,) = decision.effects
     assert isinstance(create, Create)
