@@ -58,6 +58,8 @@ CATALOG_OWNER_ACTOR = "catalog-owner"
 """The detached actor that owns the catalog's file, in ``RAY_NAMESPACE``."""
 EVENT_WATCHER = "kubernaut-event-watcher"
 """The Lease of the event watcher and the ConfigMap of its position, in ``SYSTEM_NAMESPACE``."""
+BUNDLE_KEYS = "kubernaut-cosign"
+"""The Secret in which the public keys are looked for that bundles are signed with."""
 
 VIRTUAL_SHARDS = 64
 """Virtual shards; an actor owns a range of them, so resizing a fleet moves ranges and not objects."""

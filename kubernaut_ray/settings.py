@@ -186,6 +186,17 @@ class AdmissionSettings(Group):
         return self.mode == "required"
 
 
+class SignatureKeys(Group):
+    """The public keys (PEM, one or several) that bundles must be signed with: a file, or one key of a Secret."""
+
+    file: Path | None = None
+    """Wins over the Secret; read anew at each check."""
+    secret: str = names.BUNDLE_KEYS
+    namespace: str = ""
+    """Of the Secret; our own when empty. The shipped role reads this one Secret only, under its default name."""
+    key: str = "cosign.pub"
+
+
 class ExecutionSettings(Group):
     engines: Annotated[tuple[Literal["tekton", "job"], ...], Field(min_length=1)] = ("tekton", "job")
     """What carries workflows out here. A workflow that asks for another is refused; ``[job]`` needs no Tekton in the cluster."""
@@ -202,6 +213,10 @@ class ExecutionSettings(Group):
     budget_per_namespace: Annotated[int, Field(ge=0)] = 20
     """So many executions may begin within ``budget_window`` on targets of one namespace: what is beyond it waits."""
     budget_window: Annotated[float, Field(gt=0)] = 3600
+    signatures: Literal["off", "warn", "required"] = "off"
+    """``required``: a bundle runs only if it is signed by cosign with one of ``signature_keys``. ``warn``: it runs, and its
+    execution says that it is not."""
+    signature_keys: SignatureKeys = SignatureKeys()
 
 
 class NotificationSettings(Group):

@@ -16,6 +16,7 @@ from actors.workflow_execution import engines, locks, marks, outcome, start
 from actors.workflow_execution.engines.seam import Engine, State
 from actors.workflow_execution.locks import Hold
 from actors.workflow_execution.observe import Observed
+from actors.workflow_execution.signatures import Unasked, Unknown
 from kubernaut_ray import names
 from kubernaut_ray.clock import format_duration, parse_duration, rfc3339
 from kubernaut_ray.conditions import find, with_condition
@@ -30,19 +31,21 @@ from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.workflow_execution import ExecutionFailureDetails, WorkflowExecution, WorkflowExecutionStatus
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
+from kubernaut_ray.kube.pipelines.cosign import Unverified, Verified
 from kubernaut_ray.redact import redact, redact_values
 from kubernaut_ray.settings import Settings
 from kubernaut_ray.signing import SigningKey
 
 Result = Decision[WorkflowExecutionStatus]
 
-CREATED, RUNNING, COMPLETE, AUDITED, COUNTED, CLEARED = (
+CREATED, RUNNING, COMPLETE, AUDITED, COUNTED, CLEARED, SIGNED = (
     "TektonPipelineCreated",
     "TektonPipelineRunning",
     "TektonPipelineComplete",
     "AuditRecorded",
     "StatisticsRecorded",
     "BlockCleared",
+    "SignatureVerified",
 )
 COUNT = "workflowexecution.count"
 """The performer that tells the catalog how an execution ended."""
@@ -127,7 +130,9 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
             create = Create(engine.resource, body, mine=mine, tolerate_foreign=True)
             kind, name = engine.resource.kind, body["metadata"]["name"]
             status = execution.status.replace(
-                message=f"{kind} {name} requested", pipeline_run_ref=LocalReference(name=name)
+                message=f"{kind} {name} requested",
+                pipeline_run_ref=LocalReference(name=name),
+                conditions=_signature(seen, now),
             )
             return Decision(f"{kind}Requested", status, (create,), wake_at=_poll(now, settings))
         case never_here:
@@ -175,7 +180,12 @@ def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Re
     execution, name = seen.execution, run["metadata"]["name"]
     engine = engines.of(run)
     kind = engine.resource.kind
-    event = _event(seen, _STARTED, AuditOutcome.PENDING, now, pipeline_run=name)
+    signed = find(execution.status.conditions, SIGNED)
+    signature = f"{signed.reason}: {signed.message}"[:2000] if signed is not None else ""
+    event = _event(
+        seen, _STARTED, AuditOutcome.PENDING, now,
+        pipeline_run=name, signature=signature, engine=execution.spec.workflow_ref.engine,
+    )  # fmt: skip
     conditions = with_condition(
         execution.status.conditions, CREATED, status=True, reason=f"{engine.word}Created",
         message=f"{kind} {name} in {run['metadata']['namespace']}", now=now,
@@ -399,6 +409,21 @@ def _limit(execution: WorkflowExecution) -> datetime | None:
     if execution.spec.deadline is not None:
         ends = min(ends, execution.spec.deadline)
     return ends + _OVERRUN
+
+
+def _signature(seen: Observed, now: datetime) -> Any:
+    """Say in a condition what is known of the bundle's signature, where anybody wants to know."""
+    match seen.signature:
+        case Verified(key_id):
+            status, reason, message = True, "Signed", f"signed with the key {key_id}"
+        case Unverified(why):
+            status, reason, message = False, "Unsigned", why
+        case Unknown(why):
+            status, reason, message = False, "NotChecked", why
+        case Unasked():
+            return seen.execution.status.conditions
+    conditions = seen.execution.status.conditions
+    return with_condition(conditions, SIGNED, status=status, reason=reason, message=message[:1000], now=now)
 
 
 def _engine(seen: Observed) -> Engine | None:

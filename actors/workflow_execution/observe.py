@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from actors.workflow_execution import engines, leave, marks
 from actors.workflow_execution.queue import Entry
 from actors.workflow_execution.registered import Away, Lookup, Records, Registered
+from actors.workflow_execution.signatures import UNASKED, Signature, Signatures
 from kubernaut_ray import names
 from kubernaut_ray.clock import Clock, utcnow
 from kubernaut_ray.contracts.catalog import Workflow
@@ -44,6 +45,7 @@ class Observed:
     leave: leave.Asked = leave.NOTHING
     """This and the following are read where a run would be created next."""
     workflow: Registered = NOT_ASKED
+    signature: Signature = UNASKED
     others: tuple[Entry, ...] = ()
     """Every execution that runs, waits or was over lately, and those of the target's namespace within the budget's window."""
     refusal: str = ""
@@ -65,7 +67,7 @@ class Reader:
         self._namespace = settings.execution.namespace
         self._engines = tuple(engines.ALL[name] for name in settings.execution.engines)
         self._checks_leave = settings.admission.required
-        self._lookup = Lookup(records)
+        self._lookup, self._signatures = Lookup(records), Signatures(client, settings)
 
     async def observe(self, key: Key) -> Observed | None:
         """Read one execution and its surroundings; ``None`` when it is gone."""
@@ -80,10 +82,13 @@ class Reader:
         if run is None:
             if execution.status.phase is not Phase.PENDING or execution.status.pipeline_run_ref is not None:
                 return Observed(execution)
-            asked, workflow, others = await asyncio.gather(
-                self._leave(execution), self._lookup.of(execution), self._others(execution)
+            asked, workflow, signature, others = await asyncio.gather(
+                self._leave(execution),
+                self._lookup.of(execution),
+                self._signatures.of(execution),
+                self._others(execution),
             )
-            return Observed(execution, leave=asked, workflow=workflow, others=others)
+            return Observed(execution, leave=asked, workflow=workflow, signature=signature, others=others)
         if not marks.is_mine(execution, run):
             return Observed(execution, run, holder=await self._holder(run, key.namespace))
         watched = execution.status.phase in (None, Phase.PENDING, Phase.RUNNING)
@@ -124,10 +129,10 @@ class Reader:
         """Have the API server and its webhooks judge what would be created; it creates nothing."""
         if execution.status.phase is not Phase.PENDING:
             return Observed(execution)
-        workflow = await self._lookup.of(execution)
+        workflow, signature = await asyncio.gather(self._lookup.of(execution), self._signatures.of(execution))
         engine = engines.chosen(execution, self._execution.engines)
         if engine is None or not isinstance(workflow, Workflow) or any(engine.problems(execution, workflow)):
-            return Observed(execution, workflow=workflow)
+            return Observed(execution, workflow=workflow, signature=signature)
         body = engine.build(execution, workflow, self._execution, self._now())
         refusal = ""
         try:
@@ -136,7 +141,7 @@ class Reader:
             pass  # It would wait for the target, as others do.
         except ApiError as error:
             refusal = str(error)
-        return Observed(execution, workflow=workflow, refusal=refusal)
+        return Observed(execution, workflow=workflow, signature=signature, refusal=refusal)
 
     async def _leave(self, execution: WorkflowExecution) -> leave.Asked:
         """Read what is known of a person's leave: nothing where decisions are not signed."""

@@ -15,9 +15,11 @@ from actors.workflow_execution.engines import Engine
 from actors.workflow_execution.observe import Observed
 from actors.workflow_execution.queue import Entry
 from actors.workflow_execution.registered import Away
+from actors.workflow_execution.signatures import Unasked, Unknown
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.control.decision import Patch
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
+from kubernaut_ray.kube.pipelines.cosign import Unverified
 from kubernaut_ray.settings import Settings
 from kubernaut_ray.signing import SigningKey
 
@@ -96,7 +98,18 @@ def checked(seen: Observed, now: datetime, settings: Settings) -> Never | Later 
     if seen.workflow is None:
         return Never(Reason.CONFIGURATION_ERROR, registered.missing(execution))
     wrong = list(registered.problems(execution, seen.workflow)) or list(engine.problems(execution, seen.workflow))
-    return Never(Reason.CONFIGURATION_ERROR, "; ".join(wrong)) if wrong else Now(engine, seen.workflow)
+    if wrong:
+        return Never(Reason.CONFIGURATION_ERROR, "; ".join(wrong))
+    if settings.execution.signatures == "required":
+        match seen.signature:
+            case Unverified(why):
+                return Never(Reason.CONFIGURATION_ERROR, f"only signed bundles may run here: {why}")
+            case Unknown(why):
+                again = now + timedelta(seconds=settings.execution.poll_interval)
+                return Later("SignatureUnknown", f"Waiting until the bundle's signature can be checked: {why}", again)
+            case Unasked():
+                return Later("SignatureUnknown", "Waiting until the bundle's signature is checked", now)
+    return Now(engine, seen.workflow)
 
 
 def judge(seen: Observed, now: datetime, settings: Settings, key: SigningKey | None) -> Answer:
