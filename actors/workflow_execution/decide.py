@@ -6,13 +6,17 @@ rolls nothing back; it creates the run, reads its end, tells it in structured fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
+
+import yaml
 
 from actors.workflow_execution import engines, locks, marks, outcome, start
 from actors.workflow_execution.engines.seam import Engine, State
 from actors.workflow_execution.locks import Hold
 from actors.workflow_execution.observe import Observed
+from actors.workflow_execution.signatures import Unasked, Unknown
 from kubernaut_ray import names
 from kubernaut_ray.clock import format_duration, parse_duration, rfc3339
 from kubernaut_ray.conditions import find, with_condition
@@ -27,28 +31,34 @@ from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.workflow_execution import ExecutionFailureDetails, WorkflowExecution, WorkflowExecutionStatus
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.redact import redact_values
+from kubernaut_ray.kube.pipelines.cosign import Unverified, Verified
+from kubernaut_ray.redact import redact, redact_values
 from kubernaut_ray.settings import Settings
 from kubernaut_ray.signing import SigningKey
 
 Result = Decision[WorkflowExecutionStatus]
 
-CREATED, RUNNING, COMPLETE, AUDITED, COUNTED = (
+CREATED, RUNNING, COMPLETE, AUDITED, COUNTED, CLEARED, SIGNED = (
     "TektonPipelineCreated",
     "TektonPipelineRunning",
     "TektonPipelineComplete",
     "AuditRecorded",
     "StatisticsRecorded",
+    "BlockCleared",
+    "SignatureVerified",
 )
 COUNT = "workflowexecution.count"
 """The performer that tells the catalog how an execution ended."""
 _OVERRUN = timedelta(seconds=60)
 """How long after its timeout a run that nobody ends is given up."""
-_STARTED, _COMPLETED, _FAILED, _CANCELLED = (
+_RENDERED_LIMIT = 32_768
+_STARTED, _COMPLETED, _FAILED, _CANCELLED, _REHEARSED, _BLOCK_CLEARED = (
     "workflow.started",
     "workflow.completed",
     "workflow.failed",
     "workflow.cancelled",
+    "workflow.rehearsed",
+    "workflowexecution.block.cleared",
 )
 
 
@@ -80,7 +90,11 @@ def _new(seen: Observed, now: datetime) -> Result:
     )
     effects: tuple[Effect, ...] = ()
     if names.FINALIZER_WORKFLOW_EXECUTION not in execution.metadata.finalizers:
-        effects = (_finalizers(execution, (*execution.metadata.finalizers, names.FINALIZER_WORKFLOW_EXECUTION)),)
+        protect = _finalizers(execution, (*execution.metadata.finalizers, names.FINALIZER_WORKFLOW_EXECUTION))
+        # The budget of the target's namespace is counted by this label.
+        home = names.label_value(marks.target_namespace(execution.spec.target_resource))
+        labels = {"metadata": {**protect.patch["metadata"], "labels": {names.LABEL_SOURCE_NAMESPACE: home}}}
+        effects = (replace(protect, patch=labels),)
     return Decision("Accepted", status, effects, wake_at=now)
 
 
@@ -88,6 +102,8 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
     execution = seen.execution
     if (never := start.impossible(seen, now, settings)) is not None:
         return _fail_before(seen, never.reason, never.why, now)
+    if execution.spec.dry_run:
+        return _rehearsed(seen, now, settings)
     if seen.vanished:
         return _vanished(seen, now)  # somebody deleted it before it could start: that is an answer too
     if seen.run is not None:
@@ -95,9 +111,14 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
     match start.judge(seen, now, settings, key):
         case start.Never(reason, why):
             return _fail_before(seen, reason, why, now)
-        case start.Later(word, message, at):
-            at = min(at, execution.spec.deadline) if execution.spec.deadline is not None else at
-            return Decision(word, execution.status.replace(message=message), wake_at=at)
+        case start.Later() as later:
+            return _later(execution, later)
+        case start.Admit():
+            status = execution.status.replace(message="Its turn has come", admitted_at=now)
+            return Decision("Admitted", status, wake_at=now)
+        case start.GiveBack(why):
+            status = execution.status.replace(message=f"Waiting: {why}", admitted_at=None)
+            return Decision("AdmissionGivenBack", status, wake_at=_soon(now))
         case start.Claim(claim):
             status = execution.status.replace(message="Using up the approval")
             return Decision("ApprovalClaimed", status, (claim,), wake_at=now)
@@ -108,11 +129,49 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
             create = Create(engine.resource, body, mine=mine, tolerate_foreign=True)
             kind, name = engine.resource.kind, body["metadata"]["name"]
             status = execution.status.replace(
-                message=f"{kind} {name} requested", pipeline_run_ref=LocalReference(name=name)
+                message=f"{kind} {name} requested",
+                pipeline_run_ref=LocalReference(name=name),
+                conditions=_signature(seen, now),
             )
             return Decision(f"{kind}Requested", status, (create,), wake_at=_poll(now, settings))
         case never_here:
             assert_never(never_here)
+
+
+def _rehearsed(seen: Observed, now: datetime, settings: Settings) -> Result:
+    """Say what would have been created, or why nothing would."""
+    execution = seen.execution
+    match start.checked(seen, now, settings):
+        case start.Never(reason, why):
+            return _fail_before(seen, reason, f"Dry run: {why}", now)
+        case start.Later() as later:
+            return _later(execution, later)
+        case start.Now(engine, workflow):
+            kind = engine.resource.kind
+    if seen.refusal:
+        why = f"Dry run: the {kind} would have been refused: {seen.refusal}"
+        return _fail_before(seen, Reason.CONFIGURATION_ERROR, why, now)
+    shown = execution.replace(
+        spec=execution.spec.replace(parameters=redact_values(execution.spec.parameters))
+    )  # People are shown it, and the trail keeps it.
+    body = engine.build(shown, workflow, settings.execution, now)
+    manifest = yaml.safe_dump(body, sort_keys=False, width=120)
+    event = _event(seen, _REHEARSED, AuditOutcome.SUCCESS, now, manifest=manifest)
+    status = execution.status.replace(
+        phase=Phase.COMPLETED,
+        message=f"Dry run: {kind} {body['metadata']['name']} was rendered and not created",
+        completion_time=now,
+        rendered=manifest[:_RENDERED_LIMIT],
+        lock_released=True,
+        conditions=_audited(execution.status.conditions, now),
+    )
+    return Decision("Rehearsed", status, (Audit(event),))
+
+
+def _later(execution: WorkflowExecution, later: start.Later) -> Result:
+    """Wait, but not beyond the deadline."""
+    at = min(later.at, execution.spec.deadline) if execution.spec.deadline is not None else later.at
+    return Decision(later.reason, execution.status.replace(message=later.message), wake_at=at)
 
 
 def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Result:
@@ -120,7 +179,12 @@ def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Re
     execution, name = seen.execution, run["metadata"]["name"]
     engine = engines.of(run)
     kind = engine.resource.kind
-    event = _event(seen, _STARTED, AuditOutcome.PENDING, now, pipeline_run=name)
+    signed = find(execution.status.conditions, SIGNED)
+    signature = f"{signed.reason}: {signed.message}"[:2000] if signed is not None else ""
+    event = _event(
+        seen, _STARTED, AuditOutcome.PENDING, now,
+        pipeline_run=name, signature=signature, engine=execution.spec.workflow_ref.engine,
+    )  # fmt: skip
     conditions = with_condition(
         execution.status.conditions, CREATED, status=True, reason=f"{engine.word}Created",
         message=f"{kind} {name} in {run['metadata']['namespace']}", now=now,
@@ -282,6 +346,18 @@ def _over(seen: Observed, now: datetime, settings: Settings) -> Result:
             return Decision("LockReleased", released)
         if now >= until:
             return Decision("LockReleased", released, (_delete(seen.run),))
+    if (clearance := execution.status.block_clearance) is not None and find(
+        execution.status.conditions, CLEARED
+    ) is None:
+        by, why = clearance.cleared_by, clearance.clear_reason
+        event = _event(
+            seen, _BLOCK_CLEARED, AuditOutcome.SUCCESS, now,
+            cleared_by=by, cleared_at=rfc3339(clearance.cleared_at), reason=redact(why),
+        )  # fmt: skip
+        conditions = with_condition(
+            execution.status.conditions, CLEARED, status=True, reason="Cleared", message=f"{by}: {why}"[:1000], now=now
+        )
+        return Decision("BlockCleared", execution.status.replace(conditions=conditions), (Audit(event),), wake_at=now)
     if (count := _count(execution)) is not None:
         conditions = with_condition(execution.status.conditions, COUNTED, status=True, reason="Recorded", now=now)
         return Decision("Counted", execution.status.replace(conditions=conditions), (count,), wake_at=now)
@@ -295,7 +371,11 @@ def _count(execution: WorkflowExecution) -> Call | None:
     """
     status = execution.status
     failure = status.failure_details
-    if find(status.conditions, COUNTED) is not None or (failure is not None and not failure.was_execution_failure):
+    if (
+        execution.spec.dry_run
+        or find(status.conditions, COUNTED) is not None
+        or (failure is not None and not failure.was_execution_failure)
+    ):
         return None
     began, ended = status.start_time, status.completion_time
     record = ExecutionRecord(
@@ -339,6 +419,21 @@ def _limit(execution: WorkflowExecution) -> datetime | None:
     if execution.spec.deadline is not None:
         ends = min(ends, execution.spec.deadline)
     return ends + _OVERRUN
+
+
+def _signature(seen: Observed, now: datetime) -> Any:
+    """Say in a condition what is known of the bundle's signature, where anybody wants to know."""
+    match seen.signature:
+        case Verified(key_id):
+            status, reason, message = True, "Signed", f"signed with the key {key_id}"
+        case Unverified(why):
+            status, reason, message = False, "Unsigned", why
+        case Unknown(why):
+            status, reason, message = False, "NotChecked", why
+        case Unasked():
+            return seen.execution.status.conditions
+    conditions = seen.execution.status.conditions
+    return with_condition(conditions, SIGNED, status=status, reason=reason, message=message[:1000], now=now)
 
 
 def _engine(seen: Observed) -> Engine | None:

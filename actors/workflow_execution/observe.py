@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from actors.workflow_execution import engines, leave, marks
+from actors.workflow_execution.queue import Entry
 from actors.workflow_execution.registered import Away, Lookup, Records, Registered
+from actors.workflow_execution.signatures import UNASKED, Signature, Signatures
 from kubernaut_ray import names
+from kubernaut_ray.clock import Clock, utcnow
+from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient, Object
-from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.kube.errors import AlreadyExists, ApiError, NotFound
 from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.kube.targets import target_uid
 from kubernaut_ray.settings import Settings
@@ -41,6 +45,11 @@ class Observed:
     leave: leave.Asked = leave.NOTHING
     """This and the following are read where a run would be created next."""
     workflow: Registered = NOT_ASKED
+    signature: Signature = UNASKED
+    others: tuple[Entry, ...] = ()
+    """Every execution that runs, waits or was over lately, and those of the target's namespace within the budget's window."""
+    refusal: str = ""
+    """Of a dry run: what the API server has against its run."""
 
     @property
     def vanished(self) -> bool:
@@ -52,12 +61,13 @@ class Observed:
 
 
 class Reader:
-    def __init__(self, client: KubeClient, settings: Settings, records: Records) -> None:
-        self._client = client
+    def __init__(self, client: KubeClient, settings: Settings, records: Records, now: Clock = utcnow) -> None:
+        self._client, self._now = client, now
+        self._execution = settings.execution
         self._namespace = settings.execution.namespace
         self._engines = tuple(engines.ALL[name] for name in settings.execution.engines)
         self._checks_leave = settings.admission.required
-        self._lookup = Lookup(records)
+        self._lookup, self._signatures = Lookup(records), Signatures(client, settings)
 
     async def observe(self, key: Key) -> Observed | None:
         """Read one execution and its surroundings; ``None`` when it is gone."""
@@ -66,12 +76,19 @@ class Reader:
         except NotFound:
             return None
         execution = WorkflowExecution.from_object(raw)
+        if execution.spec.dry_run:
+            return await self._rehearsal(execution)
         run = await self._run(execution)
         if run is None:
             if execution.status.phase is not Phase.PENDING or execution.status.pipeline_run_ref is not None:
                 return Observed(execution)
-            asked, workflow = await asyncio.gather(self._leave(execution), self._lookup.of(execution))
-            return Observed(execution, leave=asked, workflow=workflow)
+            asked, workflow, signature, others = await asyncio.gather(
+                self._leave(execution),
+                self._lookup.of(execution),
+                self._signatures.of(execution),
+                self._others(execution),
+            )
+            return Observed(execution, leave=asked, workflow=workflow, signature=signature, others=others)
         if not marks.is_mine(execution, run):
             return Observed(execution, run, holder=await self._holder(run, key.namespace))
         watched = execution.status.phase in (None, Phase.PENDING, Phase.RUNNING)
@@ -92,6 +109,39 @@ class Reader:
             return await self._client.get(kind, name, self._namespace)
         except NotFound:
             return None
+
+    async def _others(self, execution: WorkflowExecution) -> tuple[Entry, ...]:
+        """List what the queue is judged by, always anew: an admission counts only against a listing that is younger."""
+        wanted = [("", "status.lockReleased!=true")]
+        if self._execution.budget_per_namespace:
+            home = names.label_value(marks.target_namespace(execution.spec.target_resource))
+            wanted.append((f"{names.LABEL_SOURCE_NAMESPACE}={home}", ""))
+        listed = await asyncio.gather(
+            *(
+                self._client.list(resources.WORKFLOW_EXECUTION, execution.namespace, labels=labels, fields=fields)
+                for labels, fields in wanted
+            )
+        )
+        entries = (Entry.of(obj) for page in listed for obj in page.items)
+        return tuple({entry.uid: entry for entry in entries if entry is not None}.values())
+
+    async def _rehearsal(self, execution: WorkflowExecution) -> Observed:
+        """Have the API server and its webhooks judge what would be created; it creates nothing."""
+        if execution.status.phase is not Phase.PENDING:
+            return Observed(execution)
+        workflow, signature = await asyncio.gather(self._lookup.of(execution), self._signatures.of(execution))
+        engine = engines.chosen(execution, self._execution.engines)
+        if engine is None or not isinstance(workflow, Workflow) or any(engine.problems(execution, workflow)):
+            return Observed(execution, workflow=workflow, signature=signature)
+        body = engine.build(execution, workflow, self._execution, self._now())
+        refusal = ""
+        try:
+            await self._client.create(engine.resource, body, self._namespace, dry_run=True)
+        except AlreadyExists:
+            pass  # It would wait for the target, as others do.
+        except ApiError as error:
+            refusal = str(error)
+        return Observed(execution, workflow=workflow, signature=signature, refusal=refusal)
 
     async def _leave(self, execution: WorkflowExecution) -> leave.Asked:
         """Read what is known of a person's leave: nothing where decisions are not signed."""

@@ -11,6 +11,7 @@ TABLE = PhaseTable(
         "": {Phase.PENDING: "it was seen, and its run is protected by a finalizer"},
         Phase.PENDING: {
             Phase.RUNNING: "its run exists, which makes the target its own",
+            Phase.COMPLETED: "a dry run: its run was rendered and not created",
             Phase.FAILED: "it cannot be executed: wrong specification, or the target belongs to a running execution",
         },
         Phase.RUNNING: {

@@ -16,10 +16,10 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp
 
-from kubernaut_ray.crds import RemediationApprovalRequest, RemediationRequest
+from kubernaut_ray.crds import RemediationApprovalRequest, RemediationRequest, WorkflowExecution
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube.client import UserInfo
-from serve_apps.admission import approvals, fencing, requesters, review
+from serve_apps.admission import approvals, clearances, fencing, requesters, review
 from serve_apps.admission.approvals import Desk
 from serve_apps.admission.fencing import Leases
 from serve_apps.admission.review import Allowed, Denied, Verdict
@@ -125,6 +125,8 @@ async def _verdict(asked: review.Request, deps: Deps, *, mutating: bool) -> Verd
     match (asked.resource.resource, asked.sub_resource, asked.operation):
         case (RemediationApprovalRequest.META.plural, "status", "UPDATE"):
             return await (approvals.stamp if mutating else approvals.judge)(asked, deps.desk)
+        case (WorkflowExecution.META.plural, "status", "UPDATE"):
+            return clearances.stamp(asked, deps.desk.now) if mutating else clearances.judge(asked)
         case (RemediationRequest.META.plural, "", "CREATE" | "UPDATE") if mutating:
             return requesters.stamp(asked)
         case _:

@@ -26,10 +26,11 @@ def about(webhook: dict[str, Any]) -> list[str]:
 APPROVALS = [c for c in CONFIGURATIONS if c["metadata"]["name"] == "kubernaut-approvals"]
 
 
-def test_only_decisions_and_runs_depend_on_the_webhook() -> None:
-    """Failure policy Fail for the status of approval requests, for what runs an execution, and for nothing else."""
+def test_only_what_people_decide_and_runs_depend_on_the_webhook() -> None:
+    """Failure policy Fail for the status of approval requests and of executions, for what runs one, and for nothing else."""
     failing = {resource for w in WEBHOOKS if w["failurePolicy"] == "Fail" for resource in about(w)}
-    assert {f"{crds.RemediationApprovalRequest.META.plural}/status", "pipelineruns", "jobs"} == failing
+    plurals = (crds.RemediationApprovalRequest.META.plural, crds.WorkflowExecution.META.plural)
+    assert {*(f"{plural}/status" for plural in plurals), "pipelineruns", "jobs"} == failing
 
 
 def test_the_platform_is_exempt_from_what_people_are_asked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,8 @@ from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.settings import ExecutionSettings
 
+_RESULT = re.compile(r"\$\((?:tasks|finally)\.")
+
 
 class TektonEngine:
     """See ``seam.Engine``."""
@@ -24,8 +27,10 @@ class TektonEngine:
     word: str = "Pipeline"
 
     def problems(self, execution: WorkflowExecution, workflow: Workflow) -> Iterator[str]:  # noqa: ARG002
-        """The bundle's pipeline was checked against its schema at registration."""
-        yield from ()
+        """Yield what Tekton's webhook would refuse; the pipeline was checked against its schema at registration."""
+        for name, value in execution.spec.parameters.items():
+            if _RESULT.search(value):
+                yield f"parameters.{name}: Tekton takes no value that refers to a task's result, got {value!r}"
 
     def build(
         self,

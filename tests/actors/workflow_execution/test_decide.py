@@ -14,9 +14,11 @@ from kubernaut_ray.conditions import is_true, with_condition
 from kubernaut_ray.control.decision import Audit, Call, Create, Delete, Patch
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
+from kubernaut_ray.crds.workflow_execution import BlockClearance
 from kubernaut_ray.settings import Settings
 from tests import build
 from tests.build import NOW, later
+from tests.trail import fits
 
 SETTINGS = Settings()
 
@@ -61,13 +63,50 @@ def test_a_new_execution_is_protected_before_anything_is_created():
 
 def test_a_pending_execution_asks_for_its_pipeline_run():
     """Under the target's name, and tolerating that somebody else has it."""
-    made = execution()
+    made = execution(admitted_at=NOW)
     decision = decide(free(made), NOW, SETTINGS)
     (create,) = decision.effects
     assert isinstance(create, Create)
     assert create.tolerate_foreign
     assert names.pipeline_run(made.spec.target_resource) == create.obj["metadata"]["name"]
     assert Phase.PENDING is decision.status.phase
+
+
+def test_a_dry_run_renders_and_creates_nothing():
+    """What would have been created is shown, without secrets; the catalog counts nothing."""
+    made = execution(spec={"dry_run": True, "parameters": {"NEW_LIMIT": "256Mi", "DB_PASSWORD": "hunter2"}})
+    decision = decide(free(made), NOW, SETTINGS)
+    phases.TABLE.check("Pending", str(decision.status.phase))
+    assert [e.event.event_type for e in decision.effects] == ["workflow.rehearsed"]
+    assert "kind: PipelineRun" in decision.status.rendered
+    assert "256Mi" in decision.status.rendered
+    assert "hunter2" not in decision.status.rendered
+    after = decide(Observed(made.replace(status=decision.status)), NOW, SETTINGS)
+    assert (after.status, after.effects) == (None, ())
+
+
+def test_a_dry_run_says_what_the_api_server_has_against_it():
+    """As a failure before anything was executed."""
+    made = execution(spec={"dry_run": True})
+    decision = decide(free(made, refusal="admission webhook denied it"), NOW, SETTINGS)
+    details = decision.status.failure_details
+    assert (decision.status.phase, details.was_execution_failure) == (Phase.FAILED, False)
+    assert "admission webhook denied it" in details.message
+
+
+def test_a_cleared_block_is_told_once():
+    """Who cleared it, and why, without what should not be read."""
+    clearance = BlockClearance(
+        cleared_at=NOW, cleared_by="ann", clear_reason="rolled back; password=hunter2", clear_method="StatusField"
+    )
+    made = execution(Phase.FAILED, completion_time=NOW, lock_released=True, block_clearance=clearance)
+    decision = decide(Observed(made), NOW, SETTINGS)
+    (told,) = decision.effects
+    assert fits(told.event).event_type == "workflowexecution.block.cleared"
+    assert told.event.event_data["cleared_by"] == "ann"
+    assert "hunter2" not in str(told.event.event_data)
+    again = decide(Observed(made.replace(status=decision.status)), NOW, SETTINGS)
+    assert again.reason != "BlockCleared"
 
 
 def test_its_own_pipeline_run_is_adopted():

@@ -104,7 +104,7 @@ class TestEveryEngine:
 
     def test_an_execution_walks_through_it(self, name: str) -> None:
         """Requested, adopted, completed; and the release deletes exactly this run."""
-        made = execution(name)
+        made = build.with_status(execution(name), admitted_at=NOW)
         (create,) = decide(Observed(made, workflow=build.registered(made)), NOW, SETTINGS).effects
         assert isinstance(create, Create)
         kind = engines.ALL[name].resource

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from actors.workflow_execution import controller, leave
 from actors.workflow_execution.decide import decide
 from actors.workflow_execution.observe import Observed
+from actors.workflow_execution.queue import Entry
 from kubernaut_ray import names
 from kubernaut_ray.contracts import grants
 from kubernaut_ray.contracts.endpoints import Endpoints
@@ -47,7 +48,7 @@ def scene(*, needed: bool = True) -> Observed:
     status = request.status.replace(
         decision=ApprovalDecision.APPROVED, sealed_decision=ApprovalDecision.APPROVED, grant=grant
     )
-    execution = build.workflow_execution(REMEDIATION, WorkflowExecutionPhase.PENDING)
+    execution = build.workflow_execution(REMEDIATION, WorkflowExecutionPhase.PENDING, admitted_at=build.NOW)
     spec = execution.spec.replace(
         workflow_ref={f: getattr(workflow, f) for f in type(execution.spec.workflow_ref).model_fields},
         parameters=workflow.parameters,
@@ -112,6 +113,26 @@ def test_a_replaced_target_is_left_alone() -> None:
     """The Deployment that was looked at is gone, and another has its name."""
     seen = scene()
     assert "replaced" in refused(replace(seen, leave=replace(seen.leave, target_uid="uid-new")))
+
+
+def test_leave_that_expires_in_the_queue_is_not_used() -> None:
+    """It waits no longer than its grant holds, and has not spent it while it waits."""
+    seen = scene()
+    waiting = replace(seen, execution=build.with_status(seen.execution, admitted_at=None))
+    settings = Settings.load(execution={"max_running": 1})
+    runs = Entry("u", "we-other", "shop/deployment/db", build.NOW, build.NOW, started=True)
+    crowded = replace(waiting, others=(runs,))
+    at, last = build.NOW, build.NOW + timedelta(hours=1)
+    while at < last:
+        decision = decide(crowded, at, settings, KEY)
+        assert (decision.reason, decision.effects) == ("Queued", ())
+        assert decision.wake_at is not None
+        assert at < decision.wake_at <= last
+        at = max(decision.wake_at, at + timedelta(minutes=1))
+    final = decide(crowded, last, settings, KEY).status
+    assert final is not None
+    assert final.failure_details is not None
+    assert final.failure_details.reason is ExecutionFailureReason.APPROVAL_INVALID
 
 
 def test_without_leave_nothing_runs_that_needs_it() -> None:

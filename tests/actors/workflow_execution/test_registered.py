@@ -41,7 +41,7 @@ DECLARED = (
 
 
 def pending(**spec: Any) -> WorkflowExecution:
-    made = build.workflow_execution(build.remediation_request(), Phase.PENDING)
+    made = build.workflow_execution(build.remediation_request(), Phase.PENDING, admitted_at=NOW)
     return made.replace(spec=made.spec.replace(**spec)) if spec else made
 
 

@@ -61,7 +61,9 @@ def register(system, tmp_path, folder):
     return workflow
 
 
-async def execute(kube, namespace, image, digest="", workflow_id="wf-memory", engine="tekton", **parameters):
+async def execute(
+    kube, namespace, image, digest="", workflow_id="wf-memory", engine="tekton", dry_run=False, **parameters
+):
     """Create an execution and wait until the target is free again; return it."""
     made = build.workflow_execution(build.remediation_request(), None)
     ref = made.spec.workflow_ref.replace(
@@ -69,7 +71,9 @@ async def execute(kube, namespace, image, digest="", workflow_id="wf-memory", en
     )
     made = made.replace(
         metadata=made.metadata.replace(namespace=namespace, owner_references=()),
-        spec=made.spec.replace(workflow_ref=ref, parameters=parameters, target_resource=f"{namespace}/deployment/web"),
+        spec=made.spec.replace(
+            workflow_ref=ref, parameters=parameters, target_resource=f"{namespace}/deployment/web", dry_run=dry_run
+        ),
     )
     body = made.to_object()
     for volatile in ("uid", "resourceVersion", "generation", "creationTimestamp"):
