@@ -114,7 +114,8 @@ class JobEngine:
         }
 
     def held(self, run: Mapping[str, Any]) -> bool:
-        return HELD in (run["metadata"].get("annotations") or {}) and bool(run["spec"].get("suspend"))
+        suspended = bool((run.get("spec") or {}).get("suspend"))
+        return suspended and HELD in (run["metadata"].get("annotations") or {})
 
     def let_go(self, run: Mapping[str, Any]) -> Patch:
         return _patch(run, {"metadata": {"annotations": {HELD: None}}, "spec": {"suspend": False}})

@@ -42,7 +42,7 @@ class TektonEngine:
         return pipelinerun.build(execution, settings, now)
 
     def held(self, run: Mapping[str, Any]) -> bool:
-        return bool(run["spec"].get("status") == pipelinerun.PENDING)
+        return bool((run.get("spec") or {}).get("status") == pipelinerun.PENDING)
 
     def let_go(self, run: Mapping[str, Any]) -> Patch:
         return self._say(run, None)
