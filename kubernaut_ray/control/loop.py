@@ -7,7 +7,7 @@ Conflict             at once, again (a few times in a row, then like Retryable)
 Retryable            backoff, or later when the error says so
 ValidationError      the object was edited into something unreadable: Warning Event, looked at again after a minute
 Permanent            Warning Event, looked at again after a minute, then ever more rarely
-Fenced               like Retryable; when the shards turn out to be another's, everything here is dropped
+Fenced               like Retryable, told once; when the shards turn out to be another's, everything here is dropped
 no end in sight      cut off after two minutes, then like Retryable
 anything else        a bug: logged with its trace, backoff
 ===================  ==============================================================================================
