@@ -194,7 +194,14 @@ def _types() -> Iterable[EventType]:
 
     execution = (Category.EXECUTION, "workflow-execution-controller")
     run, more = "workflow_id workflow_name version container_image target_resource parameters", "pipeline_run"
-    yield of("workflow.started", *execution, "the workflow began", f"{run} pipeline_run", outcomes=(P,))
+    yield of(
+        "workflow.started",
+        *execution,
+        "the workflow began",
+        f"{run} pipeline_run",
+        may="engine signature",
+        outcomes=(P,),
+    )
     yield of("workflow.completed", *execution, "the workflow succeeded", f"{run} results", may=f"{more} duration")
     yield of(
         "workflow.failed", *execution, "the workflow failed", f"{run} reason was_execution_failure",
