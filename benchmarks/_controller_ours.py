@@ -24,9 +24,10 @@ from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Controller, Key
-from kubernaut_ray.control.lease import Lease
 from kubernaut_ray.control.loop import ControlLoop
 from kubernaut_ray.control.queue import WorkQueue
+from kubernaut_ray.control.shard_lease import ShardLease
+from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import FleetSettings, OrchestratorSettings, Settings
 
@@ -56,7 +57,7 @@ async def serve(make: Builder, kubeconfig: Path, folder: Path, data_storage: str
             queue,
             settings=chosen.fleet,
             namespace=chosen.namespace,
-            lease=Lease(client, chosen.namespace, "benchmark-remediationrequests", "benchmark"),
+            lease=ShardLease(client, chosen.namespace, "remediationrequests", ShardRange(), "benchmark"),
         )
         running = asyncio.create_task(loop.run())
         while loop.state != "running":

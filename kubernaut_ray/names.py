@@ -49,7 +49,15 @@ ANNOTATION_AUTHENTICATED_USER = f"{GROUP}/authenticated-user"
 """On an object made through our HTTP API: who asked for it last, as the token says, whatever the object itself claims."""
 ANNOTATION_REQUESTED_BY = f"{GROUP}/requested-by"
 """On a RemediationRequest that a person made: who, as the API server authenticated them."""
+ANNOTATION_SPEC_HASH = f"{GROUP}/pre-remediation-spec-hash"
+"""On a WorkflowExecution: what the target's spec was when the execution was created."""
 ANNOTATION_UPDATED_AT = f"{GROUP}/updated-at"
+ANNOTATION_FENCING_LEASE = f"{GROUP}/fencing-lease"
+ANNOTATION_FENCING_TOKEN = f"{GROUP}/fencing-token"
+ANNOTATION_FENCING_HOLDER = f"{GROUP}/fencing-holder"
+"""On what a controller creates: the Lease under which it did, that Lease's ``leaseTransitions`` and ``holderIdentity``."""
+LABEL_SHARDS_OF = f"{GROUP}/shards-of"
+"""On the Leases of shards: the kind (by plural) that they are about."""
 FINALIZER_REMEDIATION_WORKFLOW = "remediationworkflow.kubernaut.ai/catalog-cleanup"
 FINALIZER_WORKFLOW_EXECUTION = "workflowexecution.kubernaut.ai/workflowexecution-cleanup"
 
@@ -58,9 +66,14 @@ CATALOG_OWNER_ACTOR = "catalog-owner"
 """The detached actor that owns the catalog's file, in ``RAY_NAMESPACE``."""
 EVENT_WATCHER = "kubernaut-event-watcher"
 """The Lease of the event watcher and the ConfigMap of its position, in ``SYSTEM_NAMESPACE``."""
+BUNDLE_KEYS = "kubernaut-cosign"
+"""The Secret in which the public keys are looked for that bundles are signed with."""
 
 VIRTUAL_SHARDS = 64
 """Virtual shards; an actor owns a range of them, so resizing a fleet moves ranges and not objects."""
+BLOCK_SHARDS = 4
+"""Shards that change hands together, under one Lease: the smallest part of a kind that an actor can own."""
+SHARD_BLOCKS = VIRTUAL_SHARDS // BLOCK_SHARDS
 
 _LABEL_VALUE = re.compile(r"[^A-Za-z0-9_.-]+")
 _WORKFLOW_NAMESPACE_UUID = uuid.UUID("6b5f5b4e-0f0e-5d3c-9a0a-6b7562756e61")
@@ -104,6 +117,10 @@ def approval_request(remediation: str, attempt: int = 0) -> str:
 
 def workflow_execution(remediation: str, attempt: int = 0) -> str:
     return _attempt(f"we-{remediation}", attempt)
+
+
+def effectiveness_assessment(remediation: str) -> str:
+    return f"ea-{remediation}"
 
 
 def approval_of(execution: str) -> str:

@@ -23,6 +23,7 @@ from kubernaut_ray.crds.enums import (
     AuditOutcome,
     DeliveryState,
     NotificationPhase,
+    Outcome,
     SignalProcessingPhase,
     WorkflowExecutionPhase,
 )
@@ -42,7 +43,7 @@ _STARTED = {
     Phase.EXECUTING: "executing_start_time",
     Phase.VERIFYING: "verifying_start_time",
 }
-_AWAITED = frozenset({Phase.PROCESSING, Phase.ANALYZING, Phase.EXECUTING})
+_AWAITED = frozenset({Phase.PROCESSING, Phase.ANALYZING, Phase.EXECUTING, Phase.VERIFYING})
 """Phases that only a child ends, which was created on the way in."""
 TEXT_LIMIT = 32_768
 _GOOD = frozenset({Phase.COMPLETED, Phase.SKIPPED, Phase.CANCELLED})
@@ -133,12 +134,13 @@ def finish(
     """Enter a terminal phase: completion and retention times are set and the end of the lifecycle is told."""
     request = seen.request
     took = now - request.created
+    good = phase in _GOOD and rest.get("outcome") is not Outcome.INCONCLUSIVE
     ended = facts.fact(
         request,
         "lifecycle.completed",
         now,
         phase,
-        outcome=AuditOutcome.SUCCESS if phase in _GOOD else AuditOutcome.FAILURE,
+        outcome=AuditOutcome.SUCCESS if good else AuditOutcome.FAILURE,
         phase=str(phase),
         outcome_of_remediation=str(rest.get("outcome") or ""),
         reason=reason,
@@ -278,5 +280,6 @@ def _known_children(seen: Observed) -> dict[str, ObjectReference]:
         "ai_analysis_ref": seen.analysis,
         "approval_request_ref": seen.approval,
         "workflow_execution_ref": seen.execution,
+        "effectiveness_assessment_ref": seen.assessment,
     }
     return {field: child.reference for field, child in pairs.items() if child is not None}

@@ -194,7 +194,14 @@ def _types() -> Iterable[EventType]:
 
     execution = (Category.EXECUTION, "workflow-execution-controller")
     run, more = "workflow_id workflow_name version container_image target_resource parameters", "pipeline_run"
-    yield of("workflow.started", *execution, "the workflow began", f"{run} pipeline_run", outcomes=(P,))
+    yield of(
+        "workflow.started",
+        *execution,
+        "the workflow began",
+        f"{run} pipeline_run",
+        may="engine signature",
+        outcomes=(P,),
+    )
     yield of("workflow.completed", *execution, "the workflow succeeded", f"{run} results", may=f"{more} duration")
     yield of(
         "workflow.failed", *execution, "the workflow failed", f"{run} reason was_execution_failure",
@@ -213,6 +220,19 @@ def _types() -> Iterable[EventType]:
         f"{run} cleared_by cleared_at reason", may=more,
     )  # fmt: skip
     yield of("workflow.cancelled", *execution, "the workflow was called off", f"{run} was", may=more, outcomes=(F,))
+
+    effect = (Category.EFFECTIVENESS, "effectiveness-controller")
+    judged = "execution workflow_id workflow_name version target_resource environment"
+    yield of(
+        "effectiveness.assessment.started", *effect, "the workflow's effect is being judged", f"{judged} valid_until",
+        outcomes=(P,),
+    )  # fmt: skip
+    yield of(
+        "effectiveness.assessment.completed", *effect, "the workflow's effect was judged",
+        f"{judged} reason message score effective components spec_changed pre_remediation_spec_hash "
+        "post_remediation_spec_hash",
+        outcomes=(S, F),
+    )  # fmt: skip
 
     yield of(
         "orchestrator.recovery.started", *orchestrator, "another attempt is made after a failed execution",
