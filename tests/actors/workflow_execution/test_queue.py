@@ -289,6 +289,14 @@ async def test_the_listing_on_an_api_server(kube: KubeClient, namespace: str) ->
         body["metadata"] = {"name": made.name, "labels": {names.LABEL_SOURCE_NAMESPACE: home}}
         await kube.create(WORKFLOW_EXECUTION, body, namespace)
         await kube.patch(WORKFLOW_EXECUTION, made.name, {"status": status}, namespace, subresource="status")
+    for limits, listed in (
+        ({"max_running": 0}, {"we-rr-me", "we-rr-spent"}),
+        ({"max_running": 0, "budget_per_namespace": 0}, {"we-rr-me", "we-rr-spent"}),
+        ({"max_running": 0, "budget_per_namespace": 0, "max_running_per_namespace": 0}, {"we-rr-me"}),
+    ):
+        some = await Reader(kube, Settings.load(execution=limits), Shelf()).observe(Key(namespace, "we-rr-me"))
+        assert some is not None
+        assert {e.name for e in some.others} == listed, "no more than these limits need"
     reader = Reader(kube, SETTINGS, Shelf())
     seen = await reader.observe(Key(namespace, "we-rr-me"))
     assert seen is not None
