@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from actors.workflow_execution import engines, marks
@@ -65,6 +65,7 @@ NAME = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,200}[a-z0-9])?", fullmatch=True)
 VALUES = st.dictionaries(st.from_regex(r"[A-Z][A-Z0-9_]{0,62}", fullmatch=True), st.text(max_size=300), max_size=6)
 
 
+@example("tekton", "a/b", "w", "n", {}, 2, 1.5)
 @given(
     engine=st.sampled_from(list(engines.ALL)),
     target=st.lists(WORD, min_size=2, max_size=3).map("/".join),
