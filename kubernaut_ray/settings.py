@@ -307,8 +307,8 @@ class CatalogSettings(Group):
 
 
 class FleetSettings(Group):
-    shards: dict[str, Annotated[int, Field(ge=1, le=names.VIRTUAL_SHARDS)]] = {}
-    """Actors a kind (by plural), 1 where not named."""
+    shards: dict[str, Annotated[int, Field(ge=1, le=names.SHARD_BLOCKS)]] = {}
+    """Actors a kind (by plural), 1 where not named, at most 16: shards change hands in blocks of 4."""
     concurrency: Annotated[int, Field(ge=1)] = 16
     """Reconciles at a time in one actor."""
     resync_interval: Seconds = 300

@@ -388,6 +388,7 @@ def pipeline_run(
     body = pipelinerun.build(execution, ExecutionSettings(), NOW)
     over = {"completionTime": clock.rfc3339(later(10))} if condition != "Unknown" else {}
     body["metadata"] |= {"uid": "run-uid", "resourceVersion": "7"}
+    body["spec"].pop("status")
     body["status"] = {
         "startTime": clock.rfc3339(NOW),
         "conditions": [{"type": "Succeeded", "status": condition, "reason": reason, "message": f"{reason}."}],

@@ -105,8 +105,7 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
     if execution.spec.dry_run:
         return _rehearsed(seen, now, settings)
     if seen.vanished:
-        # It was created, may have run, and is gone: creating it again could do its work twice.
-        return _vanished(seen, now)
+        return _vanished(seen, now)  # somebody deleted it before it could start: that is an answer too
     if seen.run is not None:
         return _begin(seen, seen.run, now, settings) if seen.mine else _contended(seen, seen.run, now, settings)
     match start.judge(seen, now, settings, key):
@@ -252,6 +251,9 @@ def _running(seen: Observed, now: datetime, settings: Settings) -> Result:
         details = outcome.failure_without_run(execution, Reason.DEADLINE_EXCEEDED, message, now, executed=executed)
         return _fail(seen, details, status, now, effects=(engine.stop(run),))
     wake = _poll(now, settings)
+    if engine.held(run):
+        # Its UID is in our status by now, so this and no other run of ours may start.
+        return Decision(f"{engine.word}LetGo", effects=(engine.let_go(run),), wake_at=wake)
     return Decision(f"{engine.word}Running", status, wake_at=min(wake, limit) if limit else wake)
 
 
@@ -278,11 +280,12 @@ def _complete(seen: Observed, run: Object, status: WorkflowExecutionStatus, now:
 
 
 def _vanished(seen: Observed, now: datetime) -> Result:
-    """Fail because the run is gone; how far it came is unknown, so it counts as executed."""
+    """Fail because the run is gone. How far it came is unknown, so it counts as executed, unless it was never let go."""
     engine = _engine(seen)
     kind = engine.resource.kind if engine is not None else "run"
-    message = f"the {kind} was deleted externally before its end was seen"
-    details = outcome.failure_without_run(seen.execution, Reason.UNKNOWN, message, now, executed=True)
+    executed = bool(seen.execution.status.pipeline_run_uid)
+    message = f"the {kind} was deleted externally before its {'end was seen' if executed else 'start'}"
+    details = outcome.failure_without_run(seen.execution, Reason.UNKNOWN, message, now, executed=executed)
     return _fail(seen, details, seen.execution.status, now)
 
 
@@ -331,9 +334,12 @@ def _fail(
 def _over(seen: Observed, now: datetime, settings: Settings) -> Result:
     """Keep the run for the cooldown, then release the target by deleting it.
 
-    The catalog is told of the end beside that, and never before a release that is due: it may be away.
+    The catalog is told of the end beside that, and never before a release that is due: it may be away. A run that a process
+    created which did not know of the end, because it slept, was never let go; it is deleted whenever it turns up.
     """
-    execution = seen.execution
+    execution, run = seen.execution, seen.run
+    if run is not None and seen.mine and engines.of(run).held(run) and _uid(run) != execution.status.pipeline_run_uid:
+        return Decision("LateRunRemoved", effects=(_delete(run),), wake_at=now)
     ended = execution.status.completion_time or now
     until = ended + timedelta(seconds=settings.execution.cooldown)
     if not execution.status.lock_released:
@@ -400,6 +406,10 @@ def _deleted(seen: Observed, now: datetime) -> Result:
     rest = tuple(f for f in execution.metadata.finalizers if f != names.FINALIZER_WORKFLOW_EXECUTION)
     effects.append(_finalizers(execution, rest))
     return Decision("Finalized", effects=tuple(effects))
+
+
+def _uid(run: Object) -> str:
+    return str(run["metadata"]["uid"])
 
 
 def _limit(execution: WorkflowExecution) -> datetime | None:

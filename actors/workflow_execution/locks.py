@@ -20,13 +20,13 @@ class Hold(StrEnum):
     """What to do about a foreign run."""
 
     BUSY = "TargetBusy"
-    """It runs: this execution must not start."""
+    """It runs, or is about to: this execution must not start."""
     SETTLING = "HolderSettling"
     """It is over, and its execution has not taken note yet."""
     COOLING = "TargetCoolingDown"
     """It is over and kept as the target's lock for the cooldown."""
     RELEASABLE = "LockReleasable"
-    """It may be deleted: the same incident tries again, or its cooldown is over and nobody released it."""
+    """It may be deleted: the same incident tries again, its cooldown is over and nobody released it, or it will never start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,9 @@ def judge(
 ) -> Verdict:
     """Judge a foreign run; ``holder`` is the execution it was made for, if that exists still."""
     engine = engines.of(run)
+    if engine.held(run):  # never started: it is about to, or it was left behind by a process that came too late
+        waited_for = holder is not None and holder.status.phase not in _TERMINAL
+        return Verdict(Hold.BUSY if waited_for else Hold.RELEASABLE)
     if not engine.is_over(run):
         return Verdict(Hold.BUSY)
     if holder is not None and holder.status.phase not in _TERMINAL:

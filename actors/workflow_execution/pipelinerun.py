@@ -14,10 +14,12 @@ from kubernaut_ray.settings import ExecutionSettings
 
 PIPELINE = "workflow"
 """Every bundle holds one pipeline of this name."""
+PENDING = "PipelineRunPending"
+"""``spec.status`` of a run that Tekton does not start before it is taken away."""
 
 
 def build(execution: WorkflowExecution, settings: ExecutionSettings, now: datetime) -> dict[str, Any]:
-    """Build the PipelineRun. Its timeout is the execution's own, cut to the deadline when that comes earlier."""
+    """Build the PipelineRun, pending. Its timeout is the execution's own, cut to the deadline when that comes earlier."""
     spec = execution.spec
     parameters = {**spec.parameters, marks.TARGET_PARAMETER: spec.target_resource}
     return {
@@ -25,6 +27,7 @@ def build(execution: WorkflowExecution, settings: ExecutionSettings, now: dateti
         "kind": "PipelineRun",
         "metadata": marks.metadata(execution, settings.namespace),
         "spec": {
+            "status": PENDING,
             "pipelineRef": {
                 "resolver": "bundles",
                 "params": [

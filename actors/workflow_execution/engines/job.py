@@ -32,6 +32,8 @@ from kubernaut_ray.settings import ExecutionSettings
 
 CONTAINER = "workflow"
 TERMINATION_LOG = "/dev/termination-log"
+HELD = f"{names.GROUP}/held"
+"""On a Job that was never let go; a Job is suspended to be stopped too."""
 JOB_NAME = "batch.kubernetes.io/job-name"
 STUCK_AFTER = timedelta(minutes=2)
 """An image that cannot be had for so long is not waited for: the time is the target's."""
@@ -92,8 +94,9 @@ class JobEngine:
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": metadata,
+            "metadata": {**metadata, "annotations": {**metadata["annotations"], HELD: "true"}},
             "spec": {
+                "suspend": True,
                 "backoffLimit": 0,
                 "activeDeadlineSeconds": marks.seconds_allowed(execution, now),
                 # Without it a pod that is being deleted would be replaced before it had failed: the work done twice.
@@ -109,6 +112,13 @@ class JobEngine:
             },
         }
 
+    def held(self, run: Mapping[str, Any]) -> bool:
+        suspended = bool((run.get("spec") or {}).get("suspend"))
+        return suspended and HELD in (run["metadata"].get("annotations") or {})
+
+    def let_go(self, run: Mapping[str, Any]) -> Patch:
+        return _patch(run, {"metadata": {"annotations": {HELD: None}}, "spec": {"suspend": False}})
+
     async def parts(self, client: KubeClient, run: Object) -> tuple[Object, ...]:
         meta = run["metadata"]
         listed = await client.list(resources.POD, meta["namespace"], labels=f"{JOB_NAME}={meta['name']}")
@@ -122,7 +132,8 @@ class JobEngine:
         return State.FAILED if _condition(run, "Failed") or _stuck(parts, now) else State.RUNNING
 
     def is_over(self, run: Mapping[str, Any]) -> bool:
-        stopped = (run.get("spec") or {}).get("suspend") and not (run.get("status") or {}).get("active")
+        suspended = (run.get("spec") or {}).get("suspend") and not (run.get("status") or {}).get("active")
+        stopped = suspended and not self.held(run)
         return bool(_condition(run, "Complete") or _condition(run, "Failed") or stopped)
 
     def started(self, run: Mapping[str, Any]) -> datetime | None:
@@ -186,13 +197,12 @@ class JobEngine:
 
     def stop(self, run: Mapping[str, Any]) -> Patch:
         """A suspended Job's pods are deleted, and the Job stays as the target's lock."""
-        meta = run["metadata"]
-        return Patch(
-            self.resource,
-            Key(meta["namespace"], meta["name"]),
-            {"spec": {"suspend": True}},
-            resource_version=meta["resourceVersion"],
-        )
+        return _patch(run, {"spec": {"suspend": True}})
+
+
+def _patch(run: Mapping[str, Any], patch: Mapping[str, Any]) -> Patch:
+    meta = run["metadata"]
+    return Patch(resources.JOB, Key(meta["namespace"], meta["name"]), patch, resource_version=meta["resourceVersion"])
 
 
 def _condition(run: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:

@@ -1,4 +1,9 @@
-"""What the controller needs of an engine: make a run, find its parts, judge it, tell its end, stop it.
+"""What the controller needs of an engine: make a run, let it go, find its parts, judge it, tell its end, stop it.
+
+A run is created held: it exists, which makes the target its own, and nothing of it acts. It is let go only once its UID is
+in the execution's status, a write that only one process can win and that is made once. So whatever a process does that was
+stopped for any time between reading and creating, at most one run of an execution ever starts; what it created too late
+stays held, and the owner of the execution deletes it.
 
 All but ``parts`` is pure. One implementation a file beside this one; tests/actors/workflow_execution/test_engines.py holds
 what every one of them must do.
@@ -44,7 +49,15 @@ class Engine(Protocol):
     def build(
         self, execution: WorkflowExecution, workflow: Workflow, settings: ExecutionSettings, now: datetime
     ) -> dict[str, Any]:
-        """Build the run under its target's name. Only for what has no ``problems``."""
+        """Build the run under its target's name, held. Only for what has no ``problems``."""
+        ...
+
+    def held(self, run: Mapping[str, Any]) -> bool:
+        """Whether it was never let go: nothing of it has ever acted."""
+        ...
+
+    def let_go(self, run: Mapping[str, Any]) -> Patch:
+        """Let it start, on the very version that was seen."""
         ...
 
     async def parts(self, client: KubeClient, run: Object) -> tuple[Object, ...]:

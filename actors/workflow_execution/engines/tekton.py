@@ -41,6 +41,12 @@ class TektonEngine:
     ) -> dict[str, Any]:
         return pipelinerun.build(execution, settings, now)
 
+    def held(self, run: Mapping[str, Any]) -> bool:
+        return bool((run.get("spec") or {}).get("status") == pipelinerun.PENDING)
+
+    def let_go(self, run: Mapping[str, Any]) -> Patch:
+        return self._say(run, None)
+
     async def parts(self, client: KubeClient, run: Object) -> tuple[Object, ...]:
         meta = run["metadata"]
         listed = await client.list(
@@ -79,10 +85,13 @@ class TektonEngine:
         return outcome.failure(execution, run, parts, now)
 
     def stop(self, run: Mapping[str, Any]) -> Patch:
+        return self._say(run, "Cancelled")
+
+    def _say(self, run: Mapping[str, Any], word: str | None) -> Patch:
         meta = run["metadata"]
         return Patch(
             self.resource,
             Key(meta["namespace"], meta["name"]),
-            {"spec": {"status": "Cancelled"}},
+            {"spec": {"status": word}},
             resource_version=meta["resourceVersion"],
         )

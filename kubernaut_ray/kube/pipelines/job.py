@@ -101,7 +101,10 @@ class JobRunner:
             return
         pod = await self._client.create(POD, _pod(job), job["metadata"]["namespace"])
         now = rfc3339(self._clock())
-        job = await self._write_job(job, {"startTime": now, "active": 1, "ready": 1})
+        status: dict[str, Any] = {"startTime": now, "active": 1, "ready": 1}
+        if (job.get("status") or {}).get("conditions"):
+            status["conditions"] = [self._condition("Suspended", "JobResumed", "Job resumed", status="False")]
+        job = await self._write_job(job, status)
         await self._write_pod(pod, "Running", {"running": {"startedAt": now}})
         ending = asyncio.create_task(self._container(job, pod))
         stopper = asyncio.create_task(stopped.wait())
@@ -224,10 +227,10 @@ class JobRunner:
             status |= {"succeeded": 1, "completionTime": rfc3339(self._clock())}
         await self._write_job(job, {**status, "conditions": [condition]})
 
-    def _condition(self, type_: str, reason: str, message: str) -> dict[str, Any]:
+    def _condition(self, type_: str, reason: str, message: str, *, status: str = "True") -> dict[str, Any]:
         now = rfc3339(self._clock())
         return {
-            "type": type_, "status": "True", "reason": reason, "message": message,
+            "type": type_, "status": status, "reason": reason, "message": message,
             "lastProbeTime": now, "lastTransitionTime": now,
         }  # fmt: skip
 

@@ -41,7 +41,7 @@ def tekton(status, reason, **more):
     async def advance(client):
         listed = await client.list(PIPELINE_RUN, RUNS)
         for run in listed.items:
-            if "status" not in run:
+            if "status" not in run and run["spec"].get("status") != "PipelineRunPending":
                 condition = {"type": "Succeeded", "status": status, "reason": reason, "message": reason}
                 body = {
                     "startTime": clock.rfc3339(START), "completionTime": clock.rfc3339(START + timedelta(seconds=3)),

@@ -238,11 +238,13 @@ def test_deleting_the_pipeline_run_fails_the_execution(case):
 
 
 def test_a_pipeline_run_that_vanished_before_it_was_adopted_is_not_made_again():
-    """It may have done its work."""
+    """Whoever deleted it did not want it; it was held still, so nothing was executed."""
     made = execution(pipeline_run_ref={"name": "wfe-x"})
     decision = decide(Observed(made), NOW, SETTINGS)
     assert not any(isinstance(e, Create) for e in decision.effects)
-    assert decision.status.failure_details.was_execution_failure
+    assert not decision.status.failure_details.was_execution_failure
+    adopted = execution(Phase.RUNNING, start_time=NOW, pipeline_run_uid="run-uid")
+    assert decide(Observed(adopted), NOW, SETTINGS).status.failure_details.was_execution_failure
 
 
 def test_a_run_that_nobody_ends_is_given_up():

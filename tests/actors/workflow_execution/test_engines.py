@@ -20,6 +20,7 @@ from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.enums import ParameterType
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
+from kubernaut_ray.kube import patch as merge
 from kubernaut_ray.settings import ExecutionSettings, Settings
 from tests import build
 from tests.build import NOW, later
@@ -39,12 +40,16 @@ def execution(engine: str, phase: Phase = Phase.PENDING, **spec: Any) -> Workflo
     return made.replace(spec=made.spec.replace(workflow_ref=ref, **spec))
 
 
-def built(made: WorkflowExecution, workflow: Workflow | None = None) -> dict[str, Any]:
+def built(made: WorkflowExecution, workflow: Workflow | None = None, *, held: bool = False) -> dict[str, Any]:
+    """The run of an execution, let go unless it is to be ``held``."""
     engine = engines.chosen(made, engines.ALL)
     assert engine is not None
     run = engine.build(made, workflow or build.registered(made), ExecutionSettings(), NOW)
     run["metadata"] |= {"uid": "run-uid", "resourceVersion": "7"}
-    return run
+    if held:
+        return run
+    going: dict[str, Any] = merge.apply(dict(engine.let_go(run).patch), run)
+    return going
 
 
 def ended(made: WorkflowExecution, *, ok: bool, at: float = 10) -> dict[str, Any]:
@@ -104,10 +109,15 @@ class TestEveryEngine:
         assert isinstance(create, Create)
         kind = engines.ALL[name].resource
         assert create.resource == kind
-        adopted = decide(Observed(made, built(made), mine=True), NOW, SETTINGS)
+        adopted = decide(Observed(made, built(made, held=True), mine=True), NOW, SETTINGS)
         assert adopted.reason == f"{kind.kind}Adopted"
         assert adopted.status is not None
         running = made.replace(status=adopted.status)
+        let_go = decide(Observed(running, built(made, held=True), mine=True), NOW, SETTINGS)
+        (go,) = let_go.effects
+        assert isinstance(go, Patch)
+        assert (go.resource, go.resource_version, let_go.status) == (kind, "7", None)
+        assert decide(Observed(running, built(made), mine=True), NOW, SETTINGS).effects == ()
         final = decide(Observed(running, ended(made, ok=True), mine=True), later(11), SETTINGS)
         assert final.status is not None
         assert (final.status.phase, final.status.duration) == (Phase.COMPLETED, "10s")
@@ -116,6 +126,39 @@ class TestEveryEngine:
         (delete,) = released.effects
         assert isinstance(delete, Delete)
         assert (delete.resource, delete.uid) == (kind, "run-uid")
+
+    def test_a_run_is_created_held_and_let_go_once(self, name: str) -> None:
+        """Held it is neither over nor has it started; let go it is held no more, however it ends or is stopped."""
+        made, engine = execution(name), engines.ALL[name]
+        run = built(made, held=True)
+        assert (engine.held(run), engine.is_over(run), engine.started(run)) == (True, False, None)
+        going = built(made)
+        stopped = merge.apply(dict(engine.stop(going).patch), going)
+        assert [engine.held(r) for r in (going, stopped, ended(made, ok=True))] == [False] * 3
+
+    def test_a_run_that_came_too_late_is_never_let_go(self, name: str) -> None:
+        """Whatever became of the execution, only the run that its status names may start; the other is deleted."""
+        made, late = execution(name), built(execution(name), held=True)
+        late["metadata"]["uid"] = "late-uid"
+        for phase in (Phase.COMPLETED, Phase.FAILED):
+            over = build.with_status(made, phase=phase, completion_time=NOW, lock_released=True)
+            decision = decide(Observed(over, late, mine=True), NOW, SETTINGS)
+            (delete,) = decision.effects
+            assert isinstance(delete, Delete)
+            assert (decision.reason, delete.uid) == ("LateRunRemoved", "late-uid")
+        running = build.with_status(made, phase=Phase.RUNNING, start_time=NOW)
+        assert decide(Observed(running, late, mine=True), NOW, SETTINGS).effects[0] != engines.ALL[name].let_go(late)
+
+    def test_a_held_run_has_the_target_only_while_it_is_waited_for(self, name: str) -> None:
+        """One that nobody will let go does not keep others from the target."""
+        theirs = execution(name, remediation_request_ref=build.remediation_request("rr-2").reference)
+        made, run = execution(name), built(theirs, held=True)
+        for holder, reason in (
+            (theirs, "Unknown"),
+            (None, "LockReleasable"),
+            (build.with_status(theirs, phase=Phase.FAILED), "LockReleasable"),
+        ):
+            assert decide(Observed(made, run, holder=holder), NOW, SETTINGS).reason == reason
 
     def test_the_other_engines_run_has_the_target_too(self, name: str) -> None:
         """At work it makes this one fail before anything; over and cooled down it is deleted, by its own kind."""
@@ -256,7 +299,7 @@ def test_an_image_that_cannot_be_had_is_not_waited_for_to_the_end() -> None:
 def test_a_stopped_job_is_over_once_its_pods_are_gone() -> None:
     """Until then it may still act, and the target is not free."""
     job = built(execution("job"))
-    job["spec"]["suspend"] = True
+    job = merge.apply(dict(JOB.stop(job).patch), job)
     assert [JOB.is_over({**job, "status": {"active": n}}) for n in (1, 0)] == [False, True]
 
 

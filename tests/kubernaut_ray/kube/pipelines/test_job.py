@@ -136,6 +136,16 @@ class TestJobs:
         assert job["status"]["active"] == 0
         assert not (await world.kube.list(POD, world.namespace)).items
 
+    async def test_one_that_is_made_suspended_waits_until_it_is_resumed(self, world: World) -> None:
+        """It has no pod and no start until then; afterwards it runs like any other."""
+        await world.create("true", suspend=True)
+        job = await world.until(lambda job: condition(job) == ("Suspended", "JobSuspended"))
+        assert "startTime" not in job["status"]
+        assert (await world.kube.list(POD, world.namespace)).items == ()
+        await world.kube.patch(JOB, "j", {"spec": {"suspend": False}}, world.namespace)
+        await world.until(lambda job: condition(job) != ("Suspended", "JobSuspended"))
+        assert condition(await world.ended()) == ("Complete", "CompletionsReached")
+
     async def test_one_that_is_deleted_is_killed(self, world: World) -> None:
         """And nothing of it is left."""
         await world.create("sleep 60")
