@@ -23,6 +23,7 @@ from kubernaut_ray.crds.enums import (
     AuditOutcome,
     DeliveryState,
     NotificationPhase,
+    Outcome,
     SignalProcessingPhase,
     WorkflowExecutionPhase,
 )
@@ -130,12 +131,13 @@ def finish(
     """Enter a terminal phase: completion and retention times are set and the end of the lifecycle is told."""
     request = seen.request
     took = now - request.created
+    good = phase in _GOOD and rest.get("outcome") is not Outcome.INCONCLUSIVE
     ended = facts.fact(
         request,
         "lifecycle.completed",
         now,
         phase,
-        outcome=AuditOutcome.SUCCESS if phase in _GOOD else AuditOutcome.FAILURE,
+        outcome=AuditOutcome.SUCCESS if good else AuditOutcome.FAILURE,
         phase=str(phase),
         outcome_of_remediation=str(rest.get("outcome") or ""),
         reason=reason,
@@ -275,5 +277,6 @@ def _known_children(seen: Observed) -> dict[str, ObjectReference]:
         "ai_analysis_ref": seen.analysis,
         "approval_request_ref": seen.approval,
         "workflow_execution_ref": seen.execution,
+        "effectiveness_assessment_ref": seen.assessment,
     }
     return {field: child.reference for field, child in pairs.items() if child is not None}

@@ -74,6 +74,8 @@ class Judged(MemoryKube):
 
 
 class Life(RuleBasedStateMachine):
+    SETTINGS = Settings()
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
@@ -148,7 +150,7 @@ class Life(RuleBasedStateMachine):
         """One or more reconciles; with ``fuse`` ≥ 0 the process dies at that point, if it gets there."""
         kube = _CrashingKube(self.kube, Fuse(max(fuse, -1)))
         controller = RemediationController(
-            Deps(kube, Settings(), Endpoints(), lambda: "token", lambda _ns, _name: None)
+            Deps(kube, self.SETTINGS, Endpoints(), lambda: "token", lambda _ns, _name: None)
         )
         reconcile = Reconciler(controller, kube, self.sink, clock=self.tick)
         try:
@@ -294,7 +296,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def attempts_are_limited(self) -> None:
-        assert len(self.kube.executions) <= 1 + Settings().orchestrator.max_recovery_attempts
+        assert len(self.kube.executions) <= 1 + self.SETTINGS.orchestrator.max_recovery_attempts
 
 
 TERMINAL = {str(phase) for phase in RemediationPhase if phase.terminal}
