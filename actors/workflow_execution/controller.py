@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Protocol
 
 from actors.workflow_execution import engines, phases
-from actors.workflow_execution.decide import COUNT, decide
+from actors.workflow_execution.aftermath import COUNT
+from actors.workflow_execution.decide import decide
 from actors.workflow_execution.marks import Ownership
 from actors.workflow_execution.observe import Observed, Reader
 from actors.workflow_execution.registered import Records

@@ -8,64 +8,39 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import assert_never
 
 import yaml
 
-from actors.workflow_execution import engines, locks, marks, outcome, start
+from actors.workflow_execution import aftermath, engines, facts, locks, marks, outcome, start
 from actors.workflow_execution.engines.seam import Engine, State
 from actors.workflow_execution.locks import Hold
 from actors.workflow_execution.observe import Observed
-from actors.workflow_execution.signatures import Unasked, Unknown
 from kubernaut_ray import names
 from kubernaut_ray.clock import format_duration, parse_duration, rfc3339
 from kubernaut_ray.conditions import find, with_condition
-from kubernaut_ray.contracts.audit import AuditEvent
-from kubernaut_ray.contracts.grants import pinned
-from kubernaut_ray.contracts.statistics import ExecutionRecord
-from kubernaut_ray.control.decision import Audit, Call, Create, Decision, Delete, Effect, Key, Patch
+from kubernaut_ray.control.decision import Audit, Create, Decision, Effect
 from kubernaut_ray.crds.base import LocalReference
-from kubernaut_ray.crds.enums import AuditCategory, AuditOutcome
+from kubernaut_ray.crds.enums import AuditOutcome
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.workflow_execution import ExecutionFailureDetails, WorkflowExecution, WorkflowExecutionStatus
-from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.kube.pipelines.cosign import Unverified, Verified
-from kubernaut_ray.redact import redact, redact_values
+from kubernaut_ray.redact import redact_values
 from kubernaut_ray.settings import Settings
 from kubernaut_ray.signing import SigningKey
 
 Result = Decision[WorkflowExecutionStatus]
 
-CREATED, RUNNING, COMPLETE, AUDITED, COUNTED, CLEARED, SIGNED = (
-    "TektonPipelineCreated",
-    "TektonPipelineRunning",
-    "TektonPipelineComplete",
-    "AuditRecorded",
-    "StatisticsRecorded",
-    "BlockCleared",
-    "SignatureVerified",
-)
-COUNT = "workflowexecution.count"
-"""The performer that tells the catalog how an execution ended."""
 _OVERRUN = timedelta(seconds=60)
 """How long after its timeout a run that nobody ends is given up."""
 _RENDERED_LIMIT = 32_768
-_STARTED, _COMPLETED, _FAILED, _CANCELLED, _REHEARSED, _BLOCK_CLEARED = (
-    "workflow.started",
-    "workflow.completed",
-    "workflow.failed",
-    "workflow.cancelled",
-    "workflow.rehearsed",
-    "workflowexecution.block.cleared",
-)
 
 
 def decide(seen: Observed, now: datetime, settings: Settings, key: SigningKey | None = None) -> Result:
     """Decide the next move of one execution. With a ``key`` what needs leave runs only with a grant signed by it."""
     if seen.execution.metadata.deletion_timestamp is not None:
-        return _deleted(seen, now)
+        return aftermath.deleted(seen, now)
     phase = seen.execution.status.phase
     match phase:
         case None:
@@ -75,7 +50,7 @@ def decide(seen: Observed, now: datetime, settings: Settings, key: SigningKey | 
         case Phase.RUNNING:
             return _running(seen, now, settings)
         case Phase.COMPLETED | Phase.FAILED:
-            return _over(seen, now, settings)
+            return aftermath.over(seen, now, settings)
         case _:
             assert_never(phase)
 
@@ -90,7 +65,7 @@ def _new(seen: Observed, now: datetime) -> Result:
     )
     effects: tuple[Effect, ...] = ()
     if names.FINALIZER_WORKFLOW_EXECUTION not in execution.metadata.finalizers:
-        protect = _finalizers(execution, (*execution.metadata.finalizers, names.FINALIZER_WORKFLOW_EXECUTION))
+        protect = aftermath.finalizers(execution, (*execution.metadata.finalizers, names.FINALIZER_WORKFLOW_EXECUTION))
         # The budget of the target's namespace is counted by this label.
         home = names.label_value(marks.target_namespace(execution.spec.target_resource))
         labels = {"metadata": {**protect.patch["metadata"], "labels": {names.LABEL_SOURCE_NAMESPACE: home}}}
@@ -112,12 +87,12 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
         case start.Never(reason, why):
             return _fail_before(seen, reason, why, now)
         case start.Later() as later:
-            return _later(execution, later)
+            return _later(execution, later, now)
         case start.Admit():
-            status = execution.status.replace(message="Its turn has come", admitted_at=now)
+            status = execution.status.replace(message="Its turn has come", admitted_at=now, queued_at=None)
             return Decision("Admitted", status, wake_at=now)
         case start.GiveBack(why):
-            status = execution.status.replace(message=f"Waiting: {why}", admitted_at=None)
+            status = execution.status.replace(message=f"Waiting: {why}", admitted_at=None, queued_at=now)
             return Decision("AdmissionGivenBack", status, wake_at=_soon(now))
         case start.Claim(claim):
             status = execution.status.replace(message="Using up the approval")
@@ -130,8 +105,9 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
             kind, name = engine.resource.kind, body["metadata"]["name"]
             status = execution.status.replace(
                 message=f"{kind} {name} requested",
+                queued_at=None,
                 pipeline_run_ref=LocalReference(name=name),
-                conditions=_signature(seen, now),
+                conditions=facts.signature(seen, now),
             )
             return Decision(f"{kind}Requested", status, (create,), wake_at=_poll(now, settings))
         case never_here:
@@ -145,7 +121,7 @@ def _rehearsed(seen: Observed, now: datetime, settings: Settings) -> Result:
         case start.Never(reason, why):
             return _fail_before(seen, reason, f"Dry run: {why}", now)
         case start.Later() as later:
-            return _later(execution, later)
+            return _later(execution, later, now)
         case start.Now(engine, workflow):
             kind = engine.resource.kind
     if seen.refusal:
@@ -156,22 +132,23 @@ def _rehearsed(seen: Observed, now: datetime, settings: Settings) -> Result:
     )  # People are shown it, and the trail keeps it.
     body = engine.build(shown, workflow, settings.execution, now)
     manifest = yaml.safe_dump(body, sort_keys=False, width=120)
-    event = _event(seen, _REHEARSED, AuditOutcome.SUCCESS, now, manifest=manifest)
+    event = facts.event(seen, facts.REHEARSED, AuditOutcome.SUCCESS, now, manifest=manifest)
     status = execution.status.replace(
         phase=Phase.COMPLETED,
         message=f"Dry run: {kind} {body['metadata']['name']} was rendered and not created",
         completion_time=now,
         rendered=manifest[:_RENDERED_LIMIT],
         lock_released=True,
-        conditions=_audited(execution.status.conditions, now),
+        conditions=facts.audited(execution.status.conditions, now),
     )
     return Decision("Rehearsed", status, (Audit(event),))
 
 
-def _later(execution: WorkflowExecution, later: start.Later) -> Result:
+def _later(execution: WorkflowExecution, later: start.Later, now: datetime) -> Result:
     """Wait, but not beyond the deadline."""
     at = min(later.at, execution.spec.deadline) if execution.spec.deadline is not None else later.at
-    return Decision(later.reason, execution.status.replace(message=later.message), wake_at=at)
+    since = (execution.status.queued_at or now) if later.queued else None
+    return Decision(later.reason, execution.status.replace(message=later.message, queued_at=since), wake_at=at)
 
 
 def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Result:
@@ -179,18 +156,18 @@ def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Re
     execution, name = seen.execution, run["metadata"]["name"]
     engine = engines.of(run)
     kind = engine.resource.kind
-    signed = find(execution.status.conditions, SIGNED)
+    signed = find(execution.status.conditions, facts.SIGNED)
     signature = f"{signed.reason}: {signed.message}"[:2000] if signed is not None else ""
-    event = _event(
-        seen, _STARTED, AuditOutcome.PENDING, now,
+    event = facts.event(
+        seen, facts.STARTED, AuditOutcome.PENDING, now,
         pipeline_run=name, signature=signature, engine=execution.spec.workflow_ref.engine,
     )  # fmt: skip
     conditions = with_condition(
-        execution.status.conditions, CREATED, status=True, reason=f"{engine.word}Created",
+        execution.status.conditions, facts.CREATED, status=True, reason=f"{engine.word}Created",
         message=f"{kind} {name} in {run['metadata']['namespace']}", now=now,
     )  # fmt: skip
     conditions = with_condition(
-        conditions, RUNNING, status=True, reason=f"{engine.word}Started", message=f"The {kind} exists", now=now
+        conditions, facts.RUNNING, status=True, reason=f"{engine.word}Started", message=f"The {kind} exists", now=now
     )
     status = execution.status.replace(
         phase=Phase.RUNNING,
@@ -199,7 +176,7 @@ def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Re
         pipeline_run_ref=LocalReference(name=name),
         pipeline_run_uid=run["metadata"]["uid"],
         pipeline_run_status=engine.summary(run, seen.parts),
-        conditions=_audited(conditions, now),
+        conditions=facts.audited(conditions, now),
     )
     return Decision(f"{kind}Adopted", status, (Audit(event),), wake_at=_poll(now, settings))
 
@@ -211,14 +188,14 @@ def _contended(seen: Observed, run: Object, now: datetime, settings: Settings) -
     cooldown = timedelta(seconds=settings.execution.cooldown)
     verdict = locks.judge(run, seen.holder, remediation, now, cooldown)
     owner = marks.Ownership.of(run).execution or "somebody outside this system"
-    waiting = execution.status.replace(pipeline_run_ref=None)
+    waiting = execution.status.replace(pipeline_run_ref=None, admitted_at=None, queued_at=None)
     match verdict.hold:
         case Hold.BUSY:
             message = f"the target is being changed by {owner} ({run['kind']} {run['metadata']['name']})"
             return _fail_before(seen, Reason.UNKNOWN, message, now)
         case Hold.RELEASABLE:
             message = f"Releasing the target from {owner}, which is over"
-            return Decision(verdict.hold, waiting.replace(message=message), (_delete(run),), wake_at=now)
+            return Decision(verdict.hold, waiting.replace(message=message), (aftermath.delete(run),), wake_at=now)
         case Hold.SETTLING:
             message = f"Waiting for {owner} to take note of its end"
             return Decision(verdict.hold, waiting.replace(message=message), wake_at=_soon(now))
@@ -260,11 +237,11 @@ def _complete(seen: Observed, run: Object, status: WorkflowExecutionStatus, now:
     ended = engine.ended(run) or now
     duration = format_duration(ended - (status.start_time or ended))
     values = engine.results(run, seen.parts)
-    event = _event(seen, _COMPLETED, AuditOutcome.SUCCESS, now, duration=duration, results=values)
+    event = facts.event(seen, facts.COMPLETED, AuditOutcome.SUCCESS, now, duration=duration, results=values)
     message = values.get("summary") or "The workflow completed"
-    conditions = with_condition(status.conditions, RUNNING, status=False, reason=f"{engine.word}Ended", now=now)
+    conditions = with_condition(status.conditions, facts.RUNNING, status=False, reason=f"{engine.word}Ended", now=now)
     conditions = with_condition(
-        conditions, COMPLETE, status=True, reason=f"{engine.word}Succeeded", message=message[:1000], now=now
+        conditions, facts.COMPLETE, status=True, reason=f"{engine.word}Succeeded", message=message[:1000], now=now
     )
     final = status.replace(
         phase=Phase.COMPLETED,
@@ -272,7 +249,7 @@ def _complete(seen: Observed, run: Object, status: WorkflowExecutionStatus, now:
         completion_time=ended,
         duration=duration,
         results=values,
-        conditions=_audited(conditions, now),
+        conditions=facts.audited(conditions, now),
     )
     return Decision(f"{engine.word}Succeeded", final, (Audit(event),), wake_at=now)
 
@@ -300,8 +277,8 @@ def _fail(
     now: datetime,
     effects: tuple[Effect, ...] = (),
 ) -> Result:
-    event = _event(
-        seen, _FAILED, AuditOutcome.FAILURE, now,
+    event = facts.event(
+        seen, facts.FAILED, AuditOutcome.FAILURE, now,
         reason=str(details.reason), message=details.message[:2000], exit_code=details.exit_code,
         summary=details.natural_language_summary[:4000], failed_at=rfc3339(details.failed_at),
         failed_task_index=details.failed_task_index, time_before_failure=details.execution_time_before_failure,
@@ -312,11 +289,11 @@ def _fail(
     engine = _engine(seen)
     if status.phase is Phase.RUNNING:
         conditions = with_condition(
-            conditions, RUNNING, status=False, reason=f"{engine.word if engine else 'Run'}Ended", now=now
+            conditions, facts.RUNNING, status=False, reason=f"{engine.word if engine else 'Run'}Ended", now=now
         )
     word = str(details.reason)
     message = details.message[:1000]
-    conditions = with_condition(conditions, COMPLETE, status=False, reason=word, message=message, now=now)
+    conditions = with_condition(conditions, facts.COMPLETE, status=False, reason=word, message=message, now=now)
     began = status.start_time
     final = status.replace(
         phase=Phase.FAILED,
@@ -324,90 +301,9 @@ def _fail(
         completion_time=details.failed_at,
         duration=format_duration(details.failed_at - began) if began else "",
         failure_details=details,
-        conditions=_audited(conditions, now),
+        conditions=facts.audited(conditions, now),
     )
     return Decision(word, final, (*effects, Audit(event)), wake_at=now)
-
-
-def _over(seen: Observed, now: datetime, settings: Settings) -> Result:
-    """Keep the run for the cooldown, then release the target by deleting it.
-
-    The catalog is told of the end beside that, and never before a release that is due: it may be away. A run that a process
-    created which did not know of the end, because it slept, was never let go; it is deleted whenever it turns up.
-    """
-    execution, run = seen.execution, seen.run
-    if run is not None and seen.mine and engines.of(run).held(run) and _uid(run) != execution.status.pipeline_run_uid:
-        return Decision("LateRunRemoved", effects=(_delete(run),), wake_at=now)
-    ended = execution.status.completion_time or now
-    until = ended + timedelta(seconds=settings.execution.cooldown)
-    if not execution.status.lock_released:
-        released = execution.status.replace(lock_released=True)
-        if seen.run is None or not seen.mine:
-            return Decision("LockReleased", released)
-        if now >= until:
-            return Decision("LockReleased", released, (_delete(seen.run),))
-    if (clearance := execution.status.block_clearance) is not None and find(
-        execution.status.conditions, CLEARED
-    ) is None:
-        by, why = clearance.cleared_by, clearance.clear_reason
-        event = _event(
-            seen, _BLOCK_CLEARED, AuditOutcome.SUCCESS, now,
-            cleared_by=by, cleared_at=rfc3339(clearance.cleared_at), reason=redact(why),
-        )  # fmt: skip
-        conditions = with_condition(
-            execution.status.conditions, CLEARED, status=True, reason="Cleared", message=f"{by}: {why}"[:1000], now=now
-        )
-        return Decision("BlockCleared", execution.status.replace(conditions=conditions), (Audit(event),), wake_at=now)
-    if (count := _count(execution)) is not None:
-        conditions = with_condition(execution.status.conditions, COUNTED, status=True, reason="Recorded", now=now)
-        return Decision("Counted", execution.status.replace(conditions=conditions), (count,), wake_at=now)
-    return Decision("Over") if execution.status.lock_released else Decision("CoolingDown", wake_at=until)
-
-
-def _count(execution: WorkflowExecution) -> Call | None:
-    """Return how the execution ended, for the workflow's statistics, unless that was told.
-
-    An end before anything ran (target busy, no such pipeline, no leave to create it) says nothing about the workflow.
-    """
-    status = execution.status
-    failure = status.failure_details
-    if (
-        execution.spec.dry_run
-        or find(status.conditions, COUNTED) is not None
-        or (failure is not None and not failure.was_execution_failure)
-    ):
-        return None
-    began, ended = status.start_time, status.completion_time
-    record = ExecutionRecord(
-        execution_id=execution.uid,
-        workflow_id=execution.spec.workflow_ref.workflow_id,
-        success=status.phase is Phase.COMPLETED,
-        target=execution.spec.target_resource,
-        remediation_id=execution.spec.remediation_request_ref.name,
-        finished_at=ended,
-        duration_seconds=max(0.0, (ended - began).total_seconds()) if began and ended else None,
-    )
-    return Call(COUNT, execution.uid, {"record": record})
-
-
-def _deleted(seen: Observed, now: datetime) -> Result:
-    """The execution is being deleted: take its own run along, and only that."""
-    execution = seen.execution
-    if names.FINALIZER_WORKFLOW_EXECUTION not in execution.metadata.finalizers:
-        return Decision("Deleted")
-    effects: list[Effect] = []
-    if execution.status.phase in {Phase.PENDING, Phase.RUNNING}:
-        was = str(execution.status.phase)
-        effects.append(Audit(_event(seen, _CANCELLED, AuditOutcome.FAILURE, now, was=was)))
-    if seen.run is not None and seen.mine:
-        effects.append(_delete(seen.run))
-    rest = tuple(f for f in execution.metadata.finalizers if f != names.FINALIZER_WORKFLOW_EXECUTION)
-    effects.append(_finalizers(execution, rest))
-    return Decision("Finalized", effects=tuple(effects))
-
-
-def _uid(run: Object) -> str:
-    return str(run["metadata"]["uid"])
 
 
 def _limit(execution: WorkflowExecution) -> datetime | None:
@@ -421,21 +317,6 @@ def _limit(execution: WorkflowExecution) -> datetime | None:
     return ends + _OVERRUN
 
 
-def _signature(seen: Observed, now: datetime) -> Any:
-    """Say in a condition what is known of the bundle's signature, where anybody wants to know."""
-    match seen.signature:
-        case Verified(key_id):
-            status, reason, message = True, "Signed", f"signed with the key {key_id}"
-        case Unverified(why):
-            status, reason, message = False, "Unsigned", why
-        case Unknown(why):
-            status, reason, message = False, "NotChecked", why
-        case Unasked():
-            return seen.execution.status.conditions
-    conditions = seen.execution.status.conditions
-    return with_condition(conditions, SIGNED, status=status, reason=reason, message=message[:1000], now=now)
-
-
 def _engine(seen: Observed) -> Engine | None:
     return engines.chosen(seen.execution, engines.ALL)
 
@@ -446,52 +327,3 @@ def _poll(now: datetime, settings: Settings) -> datetime:
 
 def _soon(now: datetime) -> datetime:
     return now + timedelta(seconds=1)
-
-
-def _delete(run: Object) -> Delete:
-    meta = run["metadata"]
-    return Delete(engines.of(run).resource, Key(meta["namespace"], meta["name"]), meta["uid"])
-
-
-def _finalizers(execution: WorkflowExecution, finalizers: tuple[str, ...]) -> Patch:
-    """Set the finalizers on the very version that was seen."""
-    return Patch(
-        resources.WORKFLOW_EXECUTION,
-        Key(execution.namespace, execution.name),
-        {"metadata": {"finalizers": list(finalizers)}},
-        resource_version=execution.metadata.resource_version,
-    )
-
-
-def _audited(conditions: Any, now: datetime) -> Any:
-    """Say that the fact is recorded: the status is written only after the audit took it."""
-    return with_condition(conditions, AUDITED, status=True, reason="AuditSucceeded", now=now)
-
-
-def _event(seen: Observed, event_type: str, result: AuditOutcome, now: datetime, **data: Any) -> AuditEvent:
-    execution = seen.execution
-    ref = execution.spec.workflow_ref
-    started = execution.status.start_time
-    return AuditEvent.fact(
-        event_type,
-        correlation_id=execution.spec.remediation_request_ref.name or execution.name,
-        category=AuditCategory.EXECUTION,
-        now=now,
-        outcome=result,
-        actor="workflow-execution-controller",
-        key=(execution.name, execution.uid),
-        resource_type=WorkflowExecution.kind(),
-        resource_id=execution.name,
-        namespace=execution.namespace,
-        duration_ms=max(0, int((now - started).total_seconds() * 1000)) if started else None,
-        event_data={
-            "workflow_id": ref.workflow_id,
-            "workflow_name": ref.workflow_name,
-            "version": ref.version,
-            "container_image": pinned(ref),
-            "target_resource": execution.spec.target_resource,
-            "parameters": redact_values(execution.spec.parameters),
-            "pipeline_run": execution.status.pipeline_run_ref.name if execution.status.pipeline_run_ref else "",
-            **{key: value for key, value in data.items() if value not in (None, "")},
-        },
-    )

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.workflow_execution import phases
-from actors.workflow_execution.decide import COUNTED, decide
+from actors.workflow_execution.decide import decide
+from actors.workflow_execution.facts import COUNTED
 from actors.workflow_execution.observe import Observed
 from kubernaut_ray import clock, names
 from kubernaut_ray.conditions import is_true, with_condition

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from actors.workflow_execution.decide import SIGNED, decide
+from actors.workflow_execution.decide import decide
+from actors.workflow_execution.facts import SIGNED
 from actors.workflow_execution.observe import Observed
 from actors.workflow_execution.signatures import UNASKED, Signature, Signatures, Unknown
 from catalog.bundles import Bundles
