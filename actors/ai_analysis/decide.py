@@ -59,7 +59,7 @@ def decide(seen: Observed, now: datetime, settings: Settings) -> Result:
         case Phase.ANALYZING:
             return _analyzing(seen, now)
         case Phase.COMPLETED | Phase.FAILED as ended:
-            return Decision(str(ended))
+            return Decision(str(ended), settled=True)
         case unknown:
             assert_never(unknown)
 

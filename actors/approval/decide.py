@@ -239,7 +239,7 @@ def _hold(request: RemediationApprovalRequest, now: datetime) -> Decision[Status
     """The decision has been made: whatever was written over it is put back."""
     status = request.status
     if status.decision is status.sealed_decision:
-        return Decision("Decided")
+        return Decision("Decided", settled=True)
     message = (
         f"The decision is final: {status.sealed_decision} by {status.decided_by}. "
         f"A change to {status.decision or '(none)'} at {now:%H:%M:%S} UTC was put back."

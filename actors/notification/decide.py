@@ -202,10 +202,10 @@ def _finished(own: NotificationRequest, now: datetime) -> Decision[Status]:
     """A message of its own is removed after its retention; one that belongs to a remediation goes with that."""
     ended = own.status.completion_time
     if own.metadata.owner_references or ended is None:
-        return Decision("Finished")
+        return Decision("Finished", settled=True)
     over = ended + timedelta(days=own.spec.retention_days)
     if now < over:
-        return Decision("Finished", wake_at=over)
+        return Decision("Finished", wake_at=over, settled=True)
     return Decision(
         "RetentionOver",
         effects=(Delete(resources.NOTIFICATION_REQUEST, Key(own.namespace, own.name), own.uid),),

@@ -29,7 +29,7 @@ def ended(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]
                 return _kept(seen, seen.untold, now, settings)
             gone = Delete(resources.REMEDIATION_REQUEST, Key(request.namespace, request.name), request.uid)
             return Decision("RetentionOver", effects=(gone,))
-        return Decision("Finished", wake_at=status.retention_expiry_time)
+        return Decision("Finished", wake_at=status.retention_expiry_time, settled=True)
     bulk = names.notification("bulk", request.name)
     if seen.duplicates and all(ref.name != bulk for ref in status.notification_request_refs):
         return _duplicates(seen, now, settings)
@@ -79,4 +79,5 @@ def _deliveries(seen: Observed, now: datetime, settings: Settings) -> Decision[S
             mark = Mark(DELIVERED_CONDITION, False, "UserCancelled", "the notification was deleted before it was sent")
         case DeliveryState.FAILED:
             mark = Mark(DELIVERED_CONDITION, False, "DeliveryFailed", "see status.deliveryAttempts of the notification")
-    return moves.stay(seen, mark.reason, now, settings.orchestrator, marks=(mark,))
+    over = moves.stay(seen, mark.reason, now, settings.orchestrator, marks=(mark,))
+    return replace(over, rests=True, settled=True)

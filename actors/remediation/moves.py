@@ -8,14 +8,14 @@ untouched.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from actors.remediation import children, facts, timeouts
 from actors.remediation.observe import Observed
 from kubernaut_ray import conditions
-from kubernaut_ray.control.decision import Decision, Delete, Effect, Key
+from kubernaut_ray.control.decision import Create, Decision, Delete, Effect, Key
 from kubernaut_ray.crds.base import CustomResource, ObjectReference
 from kubernaut_ray.crds.enums import (
     AIAnalysisPhase,
@@ -43,6 +43,8 @@ _STARTED = {
     Phase.EXECUTING: "executing_start_time",
     Phase.VERIFYING: "verifying_start_time",
 }
+_AWAITED = frozenset({Phase.PROCESSING, Phase.ANALYZING, Phase.EXECUTING, Phase.VERIFYING})
+"""Phases that only a child ends, which was created on the way in."""
 TEXT_LIMIT = 32_768
 _GOOD = frozenset({Phase.COMPLETED, Phase.SKIPPED, Phase.CANCELLED})
 
@@ -114,7 +116,8 @@ def advance(
         },
     )
     told = facts.transition(request, phase, reason, message, now)
-    return _decision(seen, reason, new, (*effects, *_told(seen, notify, now), told), now, settings)
+    decided = _decision(seen, reason, new, (*effects, *_told(seen, notify, now), told), now, settings)
+    return replace(decided, rests=phase in _AWAITED and any(isinstance(effect, Create) for effect in effects))
 
 
 def finish(

@@ -49,7 +49,7 @@ def decide(observed: Observed, now: datetime, settings: SignalProcessingSettings
     step = _Step(observed.processing, now, settings)
     status = observed.processing.status
     if status.phase in (Phase.COMPLETED, Phase.FAILED):
-        return Decision(f"Already{status.phase}")
+        return Decision(f"Already{status.phase}", settled=True)
     if status.phase is None:
         return step.move(Phase.PENDING, "Accepted", {"start_time": now})
     deadline = observed.processing.spec.deadline

@@ -103,6 +103,11 @@ class Decision(Generic[S]):
     status: S | None = None
     effects: tuple[Effect, ...] = ()
     wake_at: datetime | None = None
+    rests: bool = False
+    """Once this is written, only an event (of the object, of a child just created, of anything watched) or ``wake_at`` moves it
+    on: the loop need not look again of itself. A child that was there before, with a status, is looked at all the same."""
+    settled: bool = False
+    """Nothing but ``wake_at`` or a change of the object itself will ever move it again: a resync may pass it over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.control.decision import Controller, Key, Watch
 from kubernaut_ray.control.lease import Fenced
 from kubernaut_ray.control.queue import Closed, WorkQueue
-from kubernaut_ray.control.reconcile import Outcome, Reconciler
+from kubernaut_ray.control.reconcile import Outcome, Reconciler, Version
 from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.control.stats import LoopStats, Result
@@ -52,6 +52,8 @@ IDLE_FLOOR = 0.25
 CONFLICTS_IN_A_ROW = 5
 
 log = structlog.get_logger(__name__)
+
+_NO_ECHOES: tuple[frozenset[Version], frozenset[Version]] = (frozenset(), frozenset())
 
 
 class ControlLoop:
@@ -80,7 +82,11 @@ class ControlLoop:
         self._reconcile = Reconciler(controller, client, audit, clock=clock, fence=lease)
         self._own = self._watch_own()
         self._caches: tuple[Cache, ...] = ()
-        self._written: dict[Key, str] = {}
+        self._echoes: dict[Key, tuple[frozenset[Version], frozenset[Version]]] = {}
+        """What the last two reconciles that wrote have written: events may come late by one."""
+        self._heard: dict[Key, set[Version]] = {}
+        """What events told of keys that are being worked on."""
+        self._settled: dict[Key, str] = {}
         self._conflicts: Counter[Key] = Counter()
         self._draining = asyncio.Event()
         self._told_fenced = False
@@ -152,7 +158,8 @@ class ControlLoop:
         self._state = "syncing"
         self._own = self._watch_own()
         self._caches = (self._own, *(self._watch_other(watch) for watch in self._controller.watches))
-        self._written.clear()
+        self._echoes.clear()
+        self._settled.clear()
         self._told_fenced = False
         feeders = [asyncio.create_task(cache.run()) for cache in self._caches]
         feeders.append(asyncio.create_task(self._resync()))
@@ -186,9 +193,13 @@ class ControlLoop:
                 key = await self._queue.take()
             except Closed:
                 return
+            heard = self._heard[key] = set()
             try:
                 await self._once(key)
             finally:
+                del self._heard[key]
+                if not all(self._is_echo(key, version) for version in heard):
+                    self._queue.add(key)
                 self._queue.done(key)
 
     async def _once(self, key: Key) -> None:
@@ -247,17 +258,21 @@ class ControlLoop:
         self.stats.effects.update(outcome.effects)
         if outcome.gone:
             self._queue.forget(key)
-            self._written.pop(key, None)
+            self._echoes.pop(key, None)
+            self._settled.pop(key, None)
             return Result.GONE
         if outcome.old_phase != outcome.new_phase:
             self.stats.transitions[outcome.old_phase, outcome.new_phase] += 1
             log.info("phase", old=outcome.old_phase, new=outcome.new_phase, reason=outcome.reason)
         else:
             log.debug("decided", phase=outcome.new_phase, reason=outcome.reason)
+        if outcome.settled:
+            self._settled[key] = outcome.settled
         if outcome.wrote:
-            # Go on at once; the echo of our own write on the watch would say nothing new.
-            self._written[key] = outcome.resource_version
-            self._queue.add(key)
+            # The echoes of our own writes on the watches would say nothing new: go on at once, or rest.
+            self._echoes[key] = (outcome.echoes, self._echoes.get(key, _NO_ECHOES)[0])
+            if not outcome.rests:
+                self._queue.add(key)
         if outcome.wake_at is not None:
             delay = (outcome.wake_at - self._clock()).total_seconds()
             self._queue.wake(key, max(delay, IDLE_FLOOR))
@@ -281,10 +296,7 @@ class ControlLoop:
 
     def _watch_own(self) -> Cache:
         def changed(old: Object | None, new: Object | None) -> None:
-            key = _key(new or old or {})
-            if new is not None and self._written.get(key) == new["metadata"].get("resourceVersion"):
-                return
-            self._queue.add(key)
+            self._changed(_key(new or old or {}), self._controller.resource.plural, new)
 
         return Cache(
             self._client,
@@ -305,20 +317,38 @@ class ControlLoop:
             for key in keys:
                 # Not in our own list: another shard's, or not seen yet, and then its own event will come.
                 if self._own.get(key.name, key.namespace) is not None:
-                    self._queue.add(key)
+                    self._changed(key, watch.resource.plural, new)
 
         selector = shards.join(watch.labels, self._shards.selector if watch.sharded else "")
         return Cache(
             self._client, watch.resource, watch.namespace, labels=selector, on_change=changed, project=metadata_only
         )
 
+    def _changed(self, key: Key, plural: str, new: Object | None) -> None:
+        """Look at a key again, unless all that happened is what we did ourselves.
+
+        Of a key that is being worked on, that is known only when the work has ended: an echo may arrive before the answer.
+        """
+        metadata = new["metadata"] if new is not None else {}
+        version = (plural, str(metadata.get("name", "")), str(metadata.get("resourceVersion", "")))
+        if (heard := self._heard.get(key)) is not None:
+            heard.add(version)
+        elif not self._is_echo(key, version):
+            self._queue.add(key)
+
+    def _is_echo(self, key: Key, version: Version) -> bool:
+        return any(version in written for written in self._echoes.get(key, _NO_ECHOES))
+
     async def _resync(self) -> None:
-        """Look at everything again now and then, against events that nobody sent."""
+        """Look at everything that may still move again now and then, against events that nobody sent."""
         interval = self._settings.resync_interval
         while True:
             await asyncio.sleep(interval)
             for obj in self._own:
-                self._queue.wake(_key(obj), random.uniform(0.001, interval / 10))  # noqa: S311 - spreading load
+                key = _key(obj)
+                if self._settled.get(key) == obj["metadata"].get("resourceVersion"):
+                    continue
+                self._queue.wake(key, random.uniform(0.001, interval / 10))  # noqa: S311 - spreading load
 
     async def _sweep(self) -> None:
         """Give objects that people made without a shard label theirs, so that they have an owner whatever the fleet's size."""

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 from kubernaut_ray.clock import Clock
 from kubernaut_ray.control.controller import AuditSink
-from kubernaut_ray.control.decision import Controller, Effect, Key, Patch
+from kubernaut_ray.control.decision import Controller, Create, Effect, Key, Patch
 from kubernaut_ray.control.effects import Effects
 from kubernaut_ray.kube import patch
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.kube.resources import Resource
 
 
 class Fence(Protocol):
@@ -43,6 +44,10 @@ class Unfenced:
         return {}
 
 
+Version = tuple[str, str, str]
+"""Plural, name and resourceVersion, within the namespace of one key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one reconcile did. ``resource_version`` is what the status write made, empty when nothing was written."""
@@ -54,6 +59,12 @@ class Outcome:
     effects: Counter[str] = field(default_factory=Counter)
     resource_version: str = ""
     gone: bool = False
+    rests: bool = False
+    """See ``Decision``; and no child that was created turned out to have a status already."""
+    settled: str = ""
+    """The version of the object with which it is settled (see ``Decision``), empty when it is not."""
+    echoes: frozenset[Version] = frozenset()
+    """The versions that were written, by which their events are known."""
 
     @property
     def wrote(self) -> bool:
@@ -91,17 +102,34 @@ class Reconciler:
         controller.phases.check(old_phase, new_phase)
         done: Counter[str] = Counter()
         version = subject.metadata.resource_version
+        rests, echoes = decision.rests, set[Version]()
         for effect in decision.effects:
             self._fence.check()
             result = await self._effects.perform(effect)
             done[type(effect).__name__] += 1
             version = _moved(effect, result, controller, key, version)
+            if isinstance(effect, Create | Patch) and result is not None:
+                echoes.add(_version(effect.resource, result))
+                rests = rests and not (isinstance(effect, Create) and result.get("status"))
         written = ""
         change = patch.diff(old.to_object(), new.to_object())
         if change:
             self._fence.check()
             written = await self._write(key, change, version)
-        return Outcome(decision.reason, old_phase, new_phase, decision.wake_at, done, written)
+        if written:
+            echoes.add((controller.resource.plural, key.name, written))
+        settled = (written or version) if decision.settled else ""
+        return Outcome(
+            decision.reason,
+            old_phase,
+            new_phase,
+            decision.wake_at,
+            done,
+            written,
+            rests=rests,
+            settled=settled,
+            echoes=frozenset(echoes),
+        )
 
     async def _write(self, key: Key, change: dict[str, Any], version: str) -> str:
         body = {"metadata": {"resourceVersion": version}, "status": change}
@@ -112,6 +140,10 @@ class Reconciler:
         except NotFound:
             return ""  # deleted meanwhile; the deletion wakes whoever cares
         return str(result["metadata"]["resourceVersion"])
+
+
+def _version(resource: Resource, obj: Object) -> Version:
+    return resource.plural, str(obj["metadata"]["name"]), str(obj["metadata"].get("resourceVersion", ""))
 
 
 def _moved(effect: Effect, result: Object | None, controller: Controller[Any, Any], key: Key, version: str) -> str:

@@ -22,7 +22,7 @@ from kubernaut_ray.kube.embedded.hub import Entry
 from kubernaut_ray.kube.embedded.kinds import Kind
 from kubernaut_ray.kube.embedded.objects import DeleteOptions, Draft, Objects, in_version
 from kubernaut_ray.kube.embedded.requests import Accepted, Request
-from kubernaut_ray.kube.embedded.selectors import exact_name, narrowest, selector
+from kubernaut_ray.kube.embedded.selectors import exact_field, exact_name, narrowest, selector
 from kubernaut_ray.kube.embedded.status import Obj
 
 _PAGES, _PAGE_SECONDS = 128, 300.0
@@ -121,11 +121,13 @@ class Handlers:
             entry = self._store.get(kind.table, namespace, name)
             entries = [entry] if entry else []
         else:
-            entries = self._candidates(kind, namespace or None, labels)
+            entries = self._candidates(kind, namespace or None, labels, fields)
         return entries if keep is None else [e for e in entries if keep(e.obj)]
 
-    def _candidates(self, kind: Kind, namespace: str | None, labels: str) -> list[Entry]:
-        """Return the entries that the label index leaves; the rest of the selectors is still to be applied."""
+    def _candidates(self, kind: Kind, namespace: str | None, labels: str, fields: str) -> list[Entry]:
+        """Return the entries that an index leaves; the rest of the selectors is still to be applied."""
+        if fields and (pinned := exact_field(fields, kind.selectable)) is not None:
+            return self._store.with_field(kind.table, namespace, *pinned)
         choice = narrowest(labels) if labels else None
         if choice is None:
             return self._store.scan(kind.table, namespace)

@@ -147,6 +147,14 @@ def exact_name(field_selector: str) -> str | None:
     return None
 
 
+def exact_field(field_selector: str, selectable: Sequence[str]) -> tuple[str, str] | None:
+    """Return a field of the kind and the value that the selector pins it to, so that an index can choose."""
+    for path, operator, value in parse_fields(field_selector):
+        if path in selectable and operator == "=":
+            return path, value
+    return None
+
+
 def from_label_selector(obj: Mapping[str, Any]) -> str:
     """Render a ``metav1.LabelSelector`` as text, as ``/scale`` shows it."""
     parts = [f"{k}={v}" for k, v in sorted((obj.get("matchLabels") or {}).items())]

@@ -17,6 +17,7 @@ import orjson
 from kubernaut_ray.kube.embedded.hub import Entry, Event, Hub
 from kubernaut_ray.kube.embedded.labels import LabelIndex
 from kubernaut_ray.kube.embedded.log import CommitLog, Write
+from kubernaut_ray.kube.embedded.selectors import field_text
 from kubernaut_ray.kube.embedded.status import Obj, internal
 
 Listener = Callable[[Event], None]
@@ -30,6 +31,8 @@ class Store:
         self._log = log
         self._tables: dict[str, dict[str, dict[str, Entry]]] = {}
         self._labels: dict[str, LabelIndex] = {}
+        self._fields: dict[str, dict[str, LabelIndex]] = {}
+        """By resource and path of a field; an index is made when it is first asked for."""
         self.head = self.committed = log.open()
         self.hub = Hub(self.head)
         self.listeners: list[Listener] = []
@@ -70,6 +73,18 @@ class Store:
         table = self._tables.get(resource, {})
         places = self._labels[resource].having(key, values) if resource in self._labels else ()
         return [table[ns][name] for ns, name in sorted(places) if namespace in (None, ns)]
+
+    def with_field(self, resource: str, namespace: str | None, path: str, value: str) -> list[Entry]:
+        """Return the entries whose field has this value as text, by namespace and name."""
+        indexes = self._fields.setdefault(resource, {})
+        index = indexes.get(path)
+        table = self._tables.get(resource, {})
+        if index is None:
+            index = indexes[path] = LabelIndex()
+            for ns, rows in table.items():
+                for name, entry in rows.items():
+                    index.change((ns, name), {}, _field(path, entry))
+        return [table[ns][name] for ns, name in sorted(index.having(path, (value,))) if namespace in (None, ns)]
 
     def all_have(self, resource: str, key: str) -> bool:
         """Tell whether every object of a resource has this label."""
@@ -127,6 +142,8 @@ class Store:
         if index is None:
             index = self._labels[resource] = LabelIndex()
         index.change((namespace, name), _labels(old), _labels(new))
+        for path, fields in self._fields.get(resource, {}).items():
+            fields.change((namespace, name), _field(path, old), _field(path, new))
 
     def _refuse_if_failed(self) -> None:
         if self.fault is not None:
@@ -160,3 +177,8 @@ class Store:
 
 def _labels(entry: Entry | None) -> dict[str, str]:
     return (entry.obj["metadata"].get("labels") or {}) if entry is not None else {}
+
+
+def _field(path: str, entry: Entry | None) -> dict[str, str]:
+    """A field as an index of labels takes it; one that is not set counts as empty, as selectors have it."""
+    return {} if entry is None else {path: field_text(entry.obj, path)}

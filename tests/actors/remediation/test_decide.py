@@ -115,6 +115,26 @@ def test_pending_creates_the_signal_processing() -> None:
     assert "status" not in child
 
 
+def test_a_step_rests_only_on_a_child_that_it_makes() -> None:
+    """What is found may have ended already, so it is looked at again at once; so is a phase that needs no child to go on."""
+    assert step(at(Phase.PENDING)).rests
+    assert not step(Observed(build.remediation_request())).rests
+    seen = at(Phase.ANALYZING)
+    assert step(seen).rests
+    assert not step(replace(seen, execution=build.workflow_execution(seen.request, Run.COMPLETED))).rests
+
+
+def test_only_a_request_with_nothing_left_to_do_is_settled() -> None:
+    """A resync passes it over; one whose message is under way is looked at."""
+    done = at(Phase.COMPLETED)
+    assert step(done).settled
+    settled = replace(done, request=done.request.replace(status=status_of(step(done))))
+    assert (step(settled).reason, step(settled).settled) == ("Finished", True)
+    notice = build.notification_request(owner=done.request, phase=NotificationPhase.SENDING)
+    waiting = at(Phase.COMPLETED, notification_request_refs=(notice.reference,))
+    assert not step(replace(waiting, notifications=(notice,))).settled
+
+
 def test_processing_hands_over_to_the_analysis() -> None:
     """A completed signal processing becomes an analysis."""
     seen = at(Phase.PROCESSING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,8 +23,9 @@ from kubernaut_ray.control.queue import WorkQueue
 from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.control.stats import Result
+from kubernaut_ray.crds.enums import NotificationPhase
 from kubernaut_ray.errors import Permanent, Retryable
-from kubernaut_ray.kube.client import Object
+from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import Conflict, Forbidden
 from kubernaut_ray.kube.resources import CONFIG_MAP, EVENT, LEASE, NOTIFICATION_REQUEST, Resource
 from kubernaut_ray.settings import FleetSettings
@@ -216,6 +218,73 @@ async def test_everything_is_looked_at_again_now_and_then(kube: MemoryKube) -> N
     await kube.create(NOTIFICATION_REQUEST, courier.request("n1"))
     async with running(kube, settings=settings) as loop:
         await until(lambda: phase(kube, "n1") == "Sent" and loop.stats.results[Result.UNCHANGED] >= 4)
+
+
+class Resting(courier.Courier):
+    """Waits for the parcel's receipt, which somebody else writes; ``looks`` are the phases that it was asked about."""
+
+    def __init__(self, client: KubeClient) -> None:
+        super().__init__(client)
+        self.looks: list[str] = []
+
+    def decide(self, observed: courier.Seen, now: datetime) -> Decision[Any]:
+        status = observed.notification.status
+        self.looks.append(str(status.phase or ""))
+        decision = super().decide(observed, now)
+        match status.phase:
+            case NotificationPhase.PENDING:
+                return replace(decision, rests=True)
+            case NotificationPhase.SENDING if not (observed.parcel or {}).get("status"):
+                return Decision("Waiting")
+            case NotificationPhase.SENT:
+                return replace(decision, settled=True)
+            case _:
+                return decision
+
+
+async def test_a_step_that_rests_is_left_to_the_events_of_others(kube: MemoryKube) -> None:
+    """The echoes of what we made and wrote ourselves wake nobody; a change of the child does."""
+    controller = Resting(kube)
+    await kube.create(NOTIFICATION_REQUEST, courier.request("n1"))
+    async with running(kube, controller) as loop:
+        await until(lambda: phase(kube, "n1") == "Sending" and not loop.queue.working)
+        await asyncio.sleep(0.05)
+        assert controller.looks == ["", "Pending"]
+        await kube.patch(CONFIG_MAP, "n1", {"status": {"read": "yes"}}, NS)
+        await until(lambda: phase(kube, "n1") == "Sent")
+    assert controller.looks[:3] == ["", "Pending", "Sending"]
+
+
+async def test_a_child_that_was_there_before_is_looked_at_although_the_step_rests(kube: MemoryKube) -> None:
+    """What became of it happened before anybody could have heard of it."""
+    made = await kube.create(NOTIFICATION_REQUEST, courier.request("n1"))
+    parcel = {"metadata": {"name": "n1", "namespace": NS, "ownerReferences": [_owner(made)]}, "status": {"read": "yes"}}
+    await kube.create(CONFIG_MAP, parcel)
+    async with running(kube, Resting(kube)):
+        await until(lambda: phase(kube, "n1") == "Sent")
+
+
+async def test_what_is_settled_is_passed_over_by_the_resync_until_it_changes(kube: MemoryKube) -> None:
+    """Finished objects cost nothing more, however many there are."""
+    controller = Resting(kube)
+    settings = FleetSettings(resync_interval=0.02, concurrency=2)
+    made = await kube.create(NOTIFICATION_REQUEST, courier.request("n1"))
+    parcel = {"metadata": {"name": "n1", "namespace": NS, "ownerReferences": [_owner(made)]}, "status": {"read": "yes"}}
+    await kube.create(CONFIG_MAP, parcel)
+    await kube.create(NOTIFICATION_REQUEST, courier.request("n2"))
+    async with running(kube, controller, settings=settings):
+        await until(lambda: phase(kube, "n1") == "Sent" and controller.looks.count("Sending") > 4)
+        before = controller.looks.count("Sent")
+        waiting = controller.looks.count("Sending")
+        await until(lambda: controller.looks.count("Sending") > waiting + 4)
+        assert controller.looks.count("Sent") == before
+        await kube.patch(NOTIFICATION_REQUEST, "n1", {"metadata": {"labels": {"touched": "yes"}}}, NS)
+        await until(lambda: controller.looks.count("Sent") == before + 1)
+
+
+def _owner(obj: Object) -> Object:
+    kind = {"apiVersion": names.API_VERSION, "kind": "NotificationRequest", "controller": True}
+    return {**kind, "name": obj["metadata"]["name"], "uid": obj["metadata"]["uid"]}
 
 
 async def test_draining_ends_what_is_in_hand_and_starts_nothing_new(kube: MemoryKube) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubernaut_ray.kube.embedded.selectors import exact_name, from_label_selector, labels_match, selector
+from kubernaut_ray.kube.embedded.selectors import exact_field, exact_name, from_label_selector, labels_match, selector
 from kubernaut_ray.kube.embedded.status import ApiStatus
 
 LABELS = {"app": "web", "tier": "front", "kubernaut.ai/shard": "7", "empty": ""}
@@ -85,6 +85,12 @@ def test_a_pinned_name_is_found() -> None:
     """A list by name is a look-up."""
     assert exact_name("a!=b,metadata.name=x") == "x"
     assert exact_name("metadata.name!=x") is None
+
+
+def test_a_pinned_field_is_found() -> None:
+    """A list by the value of a field of the kind is a look-up in an index."""
+    assert exact_field("metadata.name=n,spec.x!=a,spec.y=b", ("spec.x", "spec.y")) == ("spec.y", "b")
+    assert exact_field("spec.x!=a", ("spec.x",)) is None
 
 
 def test_label_selector_objects_render_as_text() -> None:

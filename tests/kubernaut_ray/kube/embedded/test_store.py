@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kubernaut_ray.kube.embedded.log import FIRST_VERSION, CommitLog, LogFailed
+from kubernaut_ray.kube.embedded.log import FIRST_VERSION, CommitLog, LogFailed, Write
+from kubernaut_ray.kube.embedded.selectors import field_text
 from kubernaut_ray.kube.embedded.status import ApiStatus
 from kubernaut_ray.kube.embedded.store import Store
 
@@ -134,3 +137,56 @@ async def test_the_last_write_of_a_group_wins(tmp_path: Path) -> None:
     again = opened(tmp_path)
     assert [e.obj.get("data") for e in again.scan("configmaps.")] == [{"k": "v"}]
     again.close()
+
+
+values = st.none() | st.sampled_from(("a", "b", "")) | st.booleans()
+places = st.tuples(st.sampled_from(("one", "two")), st.sampled_from(("x", "y", "z")))
+
+
+@given(
+    before=st.lists(st.tuples(places, st.none() | values), max_size=8),
+    after=st.lists(st.tuples(places, st.none() | values), max_size=8),
+    wanted=st.sampled_from(("a", "b", "", "true")),
+    namespace=st.sampled_from((None, "one")),
+)
+def test_a_field_picks_what_a_walk_over_everything_would(
+    before: list[tuple], after: list[tuple], wanted: str, namespace: str | None
+) -> None:
+    """An index of a field that is made on the way knows what was there, and follows what comes and goes."""
+    store = Store(_Forgetful())  # type: ignore[arg-type]
+
+    def write(changes: list[tuple]) -> None:
+        for (home, name), value in changes:
+            if value is not None:
+                store.put("things.", home, name, obj(name, spec={"tone": value}))
+            elif store.get("things.", home, name) is not None:
+                store.remove("things.", home, name)
+
+    def picked() -> list[tuple[str, str]]:
+        return [
+            (home, entry.obj["metadata"]["name"])
+            for home in ("one", "two")
+            if namespace in (None, home)
+            for entry in store.scan("things.", home)
+            if field_text(entry.obj, "spec.tone") == wanted
+        ]
+
+    write(before)
+    found = store.with_field("things.", namespace, "spec.tone", wanted)
+    assert [name for _, name in picked()] == [entry.obj["metadata"]["name"] for entry in found]
+    write(after)
+    found = store.with_field("things.", namespace, "spec.tone", wanted)
+    assert [name for _, name in picked()] == [entry.obj["metadata"]["name"] for entry in found]
+
+
+class _Forgetful:
+    """A log that keeps nothing."""
+
+    def open(self) -> int:
+        return FIRST_VERSION
+
+    def rows(self) -> list[tuple[str, str, str, bytes]]:
+        return []
+
+    def append(self, write: Write) -> None:
+        """Gone."""
