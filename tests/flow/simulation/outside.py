@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -50,12 +51,8 @@ class Gateway:
 
     def __init__(self, world: World, targets: int) -> None:
         self._world = world
-        self.targets = [
-            TargetResource(
-                api_version="apps/v1", kind="Deployment", name=f"web-{n}", namespace="shop" if n % 2 else "lab"
-            )
-            for n in range(targets)
-        ]
+        self._numbers = itertools.count()
+        self.targets = [self._next() for _ in range(targets)]
         loop = asyncio.get_running_loop()
         self._replicas = []
         for n in range(2):
@@ -64,9 +61,33 @@ class Gateway:
             self._replicas.append((client, Admission(cluster, Ledger(cluster, HOME), HOME, world.now)))
         self.outcomes: Counter[str] = Counter()
 
-    async def send(self, number: int) -> None:
+    def _next(self) -> TargetResource:
+        number = next(self._numbers)
+        target = TargetResource(
+            api_version="apps/v1",
+            kind="Deployment",
+            name=f"web-{number}",
+            namespace="shop" if number % 2 else "lab",
+        )
+        labels = {"app": target.name}
+        template = {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "app", "image": "registry.example/app:1"}]},
+        }
+        body = {"metadata": {"name": target.name}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+        self._world.server.create(self._world.server.kind(resources.DEPLOYMENT), target.namespace, body)
+        return target
+
+    def retire(self, name: str) -> None:
+        """Hear no more of a target whose requests are being removed: the next one would bear the first one's name again."""
+        for place, target in enumerate(self.targets):
+            if target.name == name:
+                self.targets[place] = self._next()
+
+    async def send(self) -> None:
         """One alert about a target, heard by one replica or by both at once."""
-        rng, target = self._world.rng, self.targets[number]
+        rng = self._world.rng
+        target = rng.choice(self.targets)
         heard = self._replicas if rng.random() < 0.3 else [rng.choice(self._replicas)]
         await asyncio.gather(*(self._hear(client, admission, target) for client, admission in heard))
 
@@ -239,6 +260,8 @@ class Actors:
 
     def see(self, event: Event) -> None:
         """React to a write; called at once, acts later."""
+        if event.type == "DELETED" and event.resource.startswith("remediationrequests."):
+            self._world.gateway.retire(event.entry.obj["spec"]["targetResource"]["name"])
         if event.type != "ADDED":
             return
         meta, rng = event.entry.obj["metadata"], self._world.rng

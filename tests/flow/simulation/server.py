@@ -65,6 +65,23 @@ class MemoryLog(CommitLog):
         self._committed(batch[-1].version)
 
 
+class InOrder(dict[Any, None]):
+    """A set that is walked in the order in which it was filled, and not by addresses and hashes."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
+
+
+class Ordered(dict[str, Any]):
+    """Sets by name, all of them in order."""
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        return super().setdefault(key, InOrder())
+
+
 class Query:
     """The parameters of a request, for the parts of the server that ask it."""
 
@@ -108,6 +125,7 @@ class Server:
         _serve_definitions(self.store, self.registry, self.objects)
         self._handlers = Handlers(self.objects, None)  # type: ignore[arg-type]
         self._collector = Collector(self.objects, self.registry, "")
+        self.store.hub._subscriptions, self._collector._dependents = Ordered(), Ordered()
         self.store.start()
         for document in _definitions():
             self._make(orjson.loads(orjson.dumps(document, default=str)))

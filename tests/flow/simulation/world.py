@@ -11,18 +11,20 @@ import hashlib
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kubernaut_ray import names
+from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.errors import Retryable
-from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import UserInfo
 from kubernaut_ray.kube.embedded.hub import Event
 from kubernaut_ray.settings import (
@@ -106,7 +108,6 @@ class World:
         self.statistics, self.channels, self.investigator = Statistics(self), Channels(self), Investigator(self)
         self.gateway = Gateway(self, max(3, incidents // 8))
         self.actors, self.fleet = Actors(self), Fleet(self)
-        self._furnish()
         self.server.store.listeners.append(self._see)
 
     def now(self) -> datetime:
@@ -131,7 +132,7 @@ class World:
         pause = 2 * 3600.0 / self.incidents
         while self.gateway.outcomes["created"] < self.incidents:
             await asyncio.sleep(self.rng.expovariate(1 / pause))
-            await self.gateway.send(self.rng.randrange(len(self.gateway.targets)))
+            await self.gateway.send()
         await asyncio.sleep(600)
         self.faults.on = False
         jumps.cancel()
@@ -194,19 +195,6 @@ class World:
             await asyncio.sleep(self.rng.expovariate(1 / 1200.0))
             self._skew += timedelta(seconds=self.rng.choice((-2.0, -0.5, 3.0, 45.0, 240.0)))
 
-    def _furnish(self) -> None:
-        kind = self.server.kind(resources.DEPLOYMENT)
-        for target in self.gateway.targets:
-            labels = {"app": target.name}
-            spec = {
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {"containers": [{"name": "app", "image": "registry.example/app:1"}]},
-                },
-            }
-            self.server.create(kind, target.namespace, {"metadata": {"name": target.name}, "spec": spec})
-
 
 class _NoCatalog:
     """Nobody overrides anything here."""
@@ -241,6 +229,23 @@ def _key(folder: Path, seed: int) -> SigningKey:
 
 
 @contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """Read each version of an object once: models are frozen, and most of what is read has been read before."""
+    known: dict[tuple[type, str, str], Any] = {}
+    read = CustomResource.from_object.__func__  # type: ignore[attr-defined]
+
+    def from_object(kind: type[CustomResource], obj: Mapping[str, Any]) -> Any:
+        meta = obj["metadata"]
+        key = (kind, meta.get("uid", ""), meta.get("resourceVersion", ""))
+        if key not in known:
+            known[key] = read(kind, obj)
+        return known[key]
+
+    with mock.patch.object(CustomResource, "from_object", classmethod(from_object)):
+        yield
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False)
@@ -255,7 +260,7 @@ def simulate(seed: int, incidents: int, *, rates: Rates | None = None, keep_log:
     loop, chance = VirtualLoop(), random.getstate()
     world: World | None = None
     random.seed(seed)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _read_once():
         uids = random.Random(f"uids {seed}")
         try:
             with deterministic(lambda: world.now() if world else START, uids):
