@@ -26,7 +26,7 @@ class Rates:
     """A call takes seconds."""
     hung: float = 0.0002
     """A call takes longer than any reconcile may."""
-    crash: float = 0.004
+    crash: float = 0.002
     """The process dies right before or right after a write."""
     event_lost: float = 0.01
     event_twice: float = 0.02

@@ -138,7 +138,7 @@ class Investigator:
             self.sessions[session_id] = InvestigationSession(
                 session_id=session_id, state=SessionState.RUNNING, request=asked, created_at=now, attempt=1
             )
-            wait = rng.uniform(1.0, 60.0) if rng.random() > 0.02 else float("inf")
+            wait = rng.uniform(0.3, 12.0) if rng.random() > 0.02 else float("inf")
             self._ready[session_id] = asyncio.get_running_loop().time() + wait
         return self.sessions[session_id]
 
@@ -306,7 +306,7 @@ class Actors:
             await self._status(name, uid, "False", "CouldntGetPipeline", ended=True)
             return
         await self._status(name, uid, "Unknown", "Running")
-        for _ in range(rng.randrange(1, 8)):
+        for _ in range(rng.randrange(1, 4)):
             await asyncio.sleep(rng.uniform(1.0, 15.0))
             run = await self._found(kind, name, RUNS)
             if run is None or run["metadata"]["uid"] != uid:

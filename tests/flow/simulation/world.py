@@ -216,9 +216,9 @@ def _settings(folder: Path, webhook: bool) -> Settings:
         data_dir=folder,
         admission=AdmissionSettings(mode="required" if webhook else "off"),
         approval=ApprovalSettings(signing_key=folder / "approvals.pem"),
-        orchestrator=OrchestratorSettings(retention=1800, termination_rate_limit=0.9),
+        orchestrator=OrchestratorSettings(retention=1200, termination_rate_limit=0.9),
         notification=NotificationSettings(routing_file=folder / "routing.yaml"),
-        fleet=FleetSettings(concurrency=8),
+        fleet=FleetSettings(concurrency=8, resync_interval=600),
     )
 
 
