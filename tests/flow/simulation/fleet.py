@@ -9,10 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from actors.ai_analysis.controller import AIAnalysisController
 from actors.approval import controller as approval
@@ -23,7 +20,6 @@ from actors.signal_processing.controller import SignalProcessingController
 from actors.signal_processing.enrich import Enricher
 from actors.signal_processing.observe import Reader
 from actors.workflow_execution.controller import WorkflowExecutionController
-from kubernaut_ray import shipped
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.contracts.statistics import ExecutionRecord
@@ -35,55 +31,16 @@ from kubernaut_ray.control.queue import WorkQueue
 from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.control.stats import Result
 from kubernaut_ray.crds.notification_request import NotificationRequest
-from kubernaut_ray.policy import bundle
-from kubernaut_ray.policy.check import ENTRYPOINTS
-from kubernaut_ray.policy.interpreter import Compiled
-from kubernaut_ray.policy.verdict import Evaluation, PolicyError
 from tests.flow.simulation.client import Life, SimClient
 from tests.flow.simulation.faults import Crash
+from tests.policies import Policies
 
 if TYPE_CHECKING:
     from tests.flow.simulation.world import World
 
 
-@cache
-def _compiled() -> tuple[str, Compiled]:
-    policies = bundle.load(shipped.directory() / "policies")
-    return policies.sha256, Compiled(policies.modules, ENTRYPOINTS)
-
-
-@cache
-def _evaluated(entrypoint: str, term: bytes) -> Evaluation:
-    return _compiled()[1].evaluate(entrypoint, term.decode())
-
-
-class Policies:
-    """The shipped Rego policies, evaluated where they are asked; a ``PolicyEngine`` and its one version."""
-
-    problem = ""
-
-    @property
-    def hash(self) -> str:
-        return _compiled()[0]
-
-    async def start(self) -> None:
-        """They are compiled when they are first asked."""
-
-    async def current(self) -> Policies:
-        return self
-
-    async def evaluate(self, entrypoint: str, input_: Mapping[str, Any], *, timeout: float) -> Evaluation:
-        return _evaluated(entrypoint, orjson.dumps(input_))
-
-    def no_policy(self, entrypoint: str) -> PolicyError:
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
 class Processing(SignalProcessingController):
-    """Classifies by the policies above."""
+    """Classifies by the shipped policies."""
 
     def __init__(self, deps: Deps, now: Callable[[], datetime]) -> None:
         super().__init__(deps)
@@ -153,7 +110,10 @@ BUILDERS: Mapping[str, Build] = {
     "remediation": lambda world, deps, life: remediation.build(deps),
     "processing": lambda world, deps, life: Processing(deps, world.now),
     "analysis": lambda world, deps, life: AIAnalysisController(
-        deps.client, deps.settings, world.investigator.of(life), Policies()  # type: ignore[arg-type]
+        deps.client,
+        deps.settings,
+        world.investigator.of(life),
+        Policies(),  # type: ignore[arg-type]
     ),
     "approval": lambda world, deps, life: approval.build(deps),
     "execution": lambda world, deps, life: WorkflowExecutionController(deps, _Counting(world, life)),
@@ -229,7 +189,9 @@ class Fleet:
         results = loop.stats.results
         self.results.update(results)
         for bad in (Result.ERROR, Result.PERMANENT, Result.INVALID):
-            self._world.rules.hold(not results[bad], f"{results[bad]} reconciles ended as {bad}: {loop.stats.last_error}")
+            self._world.rules.hold(
+                not results[bad], f"{results[bad]} reconciles ended as {bad}: {loop.stats.last_error}"
+            )
 
 
 async def _cancel(tasks: Any) -> None:

@@ -255,8 +255,6 @@ class Actors:
             for name in ("ann", "bob")
         ]
         self._tasks: set[asyncio.Task[None]] = set()
-        self.deleted: set[str] = set()
-        """UIDs of what people deleted."""
 
     def see(self, event: Event) -> None:
         """React to a write; called at once, acts later."""
@@ -315,7 +313,6 @@ class Actors:
                 await self._status(name, uid, "False", "Cancelled", ended=True)
                 return
         if dice < 0.08:
-            self.deleted.add(uid)
             await self._insist(lambda: self._runner.delete(kind, name, RUNS, uid=uid))
         elif dice < 0.10:
             return  # It hangs.
@@ -337,7 +334,9 @@ class Actors:
             },
             "status": {
                 "conditions": [condition],
-                "steps": [{"name": step, "terminationReason": "Error", "terminated": {"exitCode": 1, "reason": "Error"}}],
+                "steps": [
+                    {"name": step, "terminationReason": "Error", "terminated": {"exitCode": 1, "reason": "Error"}}
+                ],
             },
         }
         told = {"status": body["status"]}
@@ -359,9 +358,7 @@ class Actors:
         if run is None or run["metadata"]["uid"] != uid or succeeded(run).get("status") in {"True", "False"}:
             return
         patch = {"metadata": {"uid": uid}, "status": body}
-        await self._insist(
-            lambda: self._runner.patch(resources.PIPELINE_RUN, name, patch, RUNS, subresource="status")
-        )
+        await self._insist(lambda: self._runner.patch(resources.PIPELINE_RUN, name, patch, RUNS, subresource="status"))
 
     async def _decide(self, name: str, required_by: str) -> None:
         """Mostly in time; sometimes late, twice, or not at all."""
@@ -405,7 +402,6 @@ class Actors:
 
     async def _delete(self, kind: Resource, meta: Mapping[str, Any]) -> None:
         await asyncio.sleep(self._world.rng.expovariate(1 / 20.0))
-        self.deleted.add(meta["uid"])
         await self._insist(lambda: self._people[0].delete(kind, meta["name"], HOME, uid=meta["uid"]))
 
     async def _found(self, kind: Resource, name: str, namespace: str) -> Any:

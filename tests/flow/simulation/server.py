@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ import yaml
 from kubernaut_ray import shipped
 from kubernaut_ray.kube.embedded import meta, patches
 from kubernaut_ray.kube.embedded.builtins import builtin_kinds
+from kubernaut_ray.kube.embedded.crd import CustomRules
 from kubernaut_ray.kube.embedded.gc import Collector
 from kubernaut_ray.kube.embedded.handlers import Handlers
 from kubernaut_ray.kube.embedded.hub import Entry
@@ -31,9 +33,12 @@ from kubernaut_ray.kube.embedded.kinds import Kind, Registry
 from kubernaut_ray.kube.embedded.log import CommitLog, Write
 from kubernaut_ray.kube.embedded.objects import DeleteOptions, Draft, Objects, Options
 from kubernaut_ray.kube.embedded.server import _serve_definitions
+from kubernaut_ray.kube.embedded.status import Cause, Obj
 from kubernaut_ray.kube.embedded.store import Store
 from kubernaut_ray.kube.resources import Resource
 
+SCHEMA_TURN = 4
+"""Every new object is held against its schema, and so is every fourth change: that is a quarter of the whole run's time."""
 NAMESPACES = {
     "kubernaut-system": {},
     "kubernaut-workflows": {},
@@ -110,7 +115,16 @@ def deterministic(now: Callable[[], datetime], rng: random.Random) -> Iterator[N
     def text() -> str:
         return now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    with mock.patch.object(meta, "uuid", SimpleNamespace(uuid4=made)), mock.patch.object(meta, "now_text", text):
+    turns, problems = itertools.count(), CustomRules.problems
+
+    def judged(rules: CustomRules, obj: Obj, old: Obj | None) -> list[Cause]:
+        return problems(rules, obj, old) if old is None or next(turns) % SCHEMA_TURN == 0 else []
+
+    with (
+        mock.patch.object(meta, "uuid", SimpleNamespace(uuid4=made)),
+        mock.patch.object(meta, "now_text", text),
+        mock.patch.object(CustomRules, "problems", judged),
+    ):
         yield
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import random
 import tempfile
@@ -41,9 +42,10 @@ from tests.flow.simulation.client import Life
 from tests.flow.simulation.faults import Faults, Rates
 from tests.flow.simulation.fleet import Fleet
 from tests.flow.simulation.outside import Actors, Channels, Gateway, Investigator, Statistics
-from tests.flow.simulation.rules import TERMINAL, Rules, phase_of
+from tests.flow.simulation.rules import Rules
 from tests.flow.simulation.server import Server, deterministic
 from tests.flow.simulation.virtual import Stuck, VirtualLoop
+from tests.lifecycles import phase_of
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _ROUTING = """
@@ -137,14 +139,14 @@ class World:
         self.faults.on = False
         jumps.cancel()
         for _ in range(6 * 60):
-            if self._at_rest():
+            if self.rules.at_rest():
                 break
             await asyncio.sleep(60)
         await self.fleet.end()
         await self.actors.end()
         collector.cancel()
         await asyncio.gather(collector, jumps, return_exceptions=True)
-        self.rules.rest(self.actors.deleted)
+        self.rules.rest()
 
     def report(self) -> Report:
         rules = self.rules
@@ -153,7 +155,7 @@ class World:
             incidents=len(rules.requests),
             digest=self._hash.hexdigest(),
             problems=tuple(rules.problems),
-            endings=Counter(phase_of("remediationrequests", r) for r in rules.requests.values()),
+            endings=Counter(phase_of(r) for r in rules.requests.values()),
             transitions=rules.transitions,
             faults=dict(sorted(self.faults.happened.items())),
             crashes=self.fleet.crashes,
@@ -174,20 +176,6 @@ class World:
             self._log.append(f"{line} {event.entry.raw.decode()}")
         self.rules.see(event)
         self.actors.see(event)
-
-    def _at_rest(self) -> bool:
-        store = self.server.store
-        if any(phase_of("remediationrequests", r) not in TERMINAL for r in self.rules.requests.values()):
-            return False
-        for table in ("workflowexecutions", "notificationrequests", "aianalyses", "signalprocessings"):
-            for entry in store.scan(f"{table}.kubernaut.ai"):
-                phase = phase_of(table, entry.obj)
-                if phase not in {"Completed", "Failed", "Sent", "PartiallySent"}:
-                    return False
-        return all(
-            phase_of("remediationapprovalrequests", e.obj) not in {"", "Pending"}
-            for e in store.scan("remediationapprovalrequests.kubernaut.ai")
-        )
 
     async def _jump(self) -> None:
         """The machines' clock is set: forward by minutes, or back by a little."""
@@ -258,6 +246,9 @@ def _quiet() -> Iterator[None]:
 def simulate(seed: int, incidents: int, *, rates: Rates | None = None, keep_log: bool = False) -> Report:
     """Run one world to its rest. The same arguments give the same report."""
     loop, chance = VirtualLoop(), random.getstate()
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # Nothing of a run is garbage before its end.
     world: World | None = None
     random.seed(seed)
     with tempfile.TemporaryDirectory() as folder, _quiet(), _read_once():
@@ -281,6 +272,8 @@ def simulate(seed: int, incidents: int, *, rates: Rates | None = None, keep_log:
             return world.report()
         finally:
             random.setstate(chance)
+            gc.enable()
+            gc.unfreeze()
             if world is not None:
                 world.server.close()
             loop.close()
