@@ -247,7 +247,9 @@ class Machine(RuleBasedStateMachine):
             before = self.kube.writes
             self.calm()
             outcome = self.turn()
-            if outcome is not None and before == self.kube.writes:
+            if outcome is None:
+                self.now += timedelta(seconds=30)
+            elif before == self.kube.writes:
                 wake = outcome.wake_at or self.now + self.patience
                 self.now = max(self.now, min(wake, self.now + self.patience))
         raise AssertionError(f"stuck in {self.phase()!r} after {self.outcomes[-5:]}")
@@ -265,8 +267,10 @@ class Machine(RuleBasedStateMachine):
                 self.settle()
                 self.at_rest()
         finally:
-            self.bury()
-            self.loop.close()
+            try:
+                self.bury()
+            finally:
+                self.loop.close()
 
     def an_end_is_an_end(self) -> None:
         """Call it in an invariant."""
