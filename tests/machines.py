@@ -26,7 +26,7 @@ from kubernaut_ray.kube.errors import Conflict, NotFound, Unavailable
 from kubernaut_ray.kube.resources import Resource
 from tests import build
 from tests.crash import Crash
-from tests.lifecycles import TABLES, ended, phase_of, problems
+from tests.lifecycles import ended, phase_of, problems
 from tests.memory_kube import MemoryKube
 from tests.trail import fits
 
@@ -48,10 +48,11 @@ def examples(few: int, steps: int = 30) -> settings:
 
 
 class World(MemoryKube):
-    """Judges every write of an object of ours as it is made."""
+    """Judges every write of an object of the kind that is driven as it is made."""
 
-    def __init__(self, now: Any) -> None:
+    def __init__(self, now: Any, kind: str) -> None:
         super().__init__(now)
+        self._judged = kind
         self.made: dict[tuple[str, str], int] = {}
 
     def _happened(self, kind: Any, obj: Object, old: Object | None) -> None:
@@ -59,7 +60,7 @@ class World(MemoryKube):
         if kind == "ADDED":
             key = obj["kind"], obj["metadata"]["name"]
             self.made[key] = self.made.get(key, 0) + 1
-        if obj["kind"] in TABLES and kind != "DELETED":
+        if obj["kind"] == self._judged and kind != "DELETED":
             assert not (wrong := list(problems(old, obj))), wrong
 
 
@@ -174,7 +175,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.now = build.NOW
-        self.kube = World(lambda: self.now)
+        self.kube = World(lambda: self.now, self.resource.kind)
         self.client = Client(self.kube)
         self.trail = Trail(self.client)
         self.controller: Any = None
