@@ -26,13 +26,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", metafunc.config.getoption("--seed") or SEEDS)
 
 
+@pytest.mark.timeout(7200)  # As many incidents as one asks for.
 def test_whatever_happens_the_rules_hold_and_every_incident_ends(seed: int, pytestconfig: pytest.Config) -> None:
     """Never two runs for one leave or at a time on a target, none without leave, nobody stuck, everything told once."""
     report = simulate(seed, pytestconfig.getoption("--incidents") or INCIDENTS)
     print(f"\nseed {seed}: {report}")
     assert not report.problems, report.failure()
-    assert report.incidents >= INCIDENTS
-    assert report.runs > report.incidents / 4
+    assert report.incidents >= (pytestconfig.getoption("--incidents") or INCIDENTS)
+    assert report.runs > report.incidents / 5
     assert report.faults.keys() >= EXPECTED
 
 

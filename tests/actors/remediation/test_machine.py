@@ -34,9 +34,9 @@ from kubernaut_ray.crds.enums import (
     SignalProcessingPhase,
     WorkflowExecutionPhase,
 )
+from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube.errors import NotFound
 from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.settings import Settings
@@ -302,7 +302,6 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def attempts_are_limited(self) -> None:
         assert len(self.kube.executions) <= 1 + Settings().orchestrator.max_recovery_attempts
-
 
     @invariant()
     def no_child_is_made_twice(self) -> None:

@@ -65,7 +65,10 @@ class Life(Machine):
 
     @rule(there=st.booleans())
     def the_target_comes_and_goes(self, there: bool) -> None:
-        body = {"metadata": {"name": "web", "labels": {"team": "shop"}}, "spec": {"selector": {"matchLabels": {"app": "web"}}}}
+        body = {
+            "metadata": {"name": "web", "labels": {"team": "shop"}},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}},
+        }
         with contextlib.suppress(AlreadyExists, NotFound):
             if there:
                 self.run(self.kube.create(resources.DEPLOYMENT, body, "shop"))
@@ -80,7 +83,10 @@ class Life(Machine):
         """Each transition is told once, and a good end knows everything that the next one needs."""
         obj = self.found()
         assert obj is not None
-        status, moves = obj["status"], [f for f in self.trail.facts.values() if f.event_type.endswith("phase.transition")]
+        status, moves = (
+            obj["status"],
+            [f for f in self.trail.facts.values() if f.event_type.endswith("phase.transition")],
+        )
         assert any(f.event_data["to_phase"] == status["phase"] for f in moves)
         if status["phase"] == "Completed":
             assert {"severity", "environmentClassification", "priorityAssignment", "kubernetesContext"} <= status.keys()

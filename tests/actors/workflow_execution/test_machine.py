@@ -71,7 +71,11 @@ class Life(Machine):
     def time_passes(self, minutes: float) -> None:
         self.now += timedelta(minutes=minutes)
 
-    @rule(what=st.sampled_from(["start", "start", "start", "succeed", "fail", "refuse", "vanish"]), trouble=troubles, at=places)
+    @rule(
+        what=st.sampled_from(["start", "start", "start", "succeed", "fail", "refuse", "vanish"]),
+        trouble=troubles,
+        at=places,
+    )
     def the_runner_works(self, what: str, trouble: Trouble, at: int) -> None:
         run = self.found(resources.PIPELINE_RUN, RUN, RUNS)
         if run is None or is_over(run):
@@ -102,12 +106,19 @@ class Life(Machine):
         """Another writer of the status: the version moves under the controller."""
         obj = self.found()
         if obj is not None and obj.get("status", {}).get("phase") == "Failed":
-            cleared = {"clearedAt": clock.rfc3339(self.now), "clearedBy": "ann", "clearReason": "ok", "clearMethod": "StatusField"}
+            cleared = {
+                "clearedAt": clock.rfc3339(self.now),
+                "clearedBy": "ann",
+                "clearReason": "ok",
+                "clearMethod": "StatusField",
+            }
             self.write(self.resource, self.name, {"blockClearance": cleared})
 
     def moves(self, run: Object, status: str, reason: str) -> None:
         at = clock.rfc3339(self.now)
-        body: dict[str, Any] = {"conditions": [{"type": "Succeeded", "status": status, "reason": reason, "message": reason}]}
+        body: dict[str, Any] = {
+            "conditions": [{"type": "Succeeded", "status": status, "reason": reason, "message": reason}]
+        }
         if reason != "CouldntGetPipeline":
             body["startTime"] = (run.get("status") or {}).get("startTime", at)
         if status != "Unknown":

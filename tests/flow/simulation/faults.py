@@ -36,6 +36,27 @@ class Rates:
     """The resourceVersion is too old, and everything is to be listed again."""
 
 
+STORM = Rates(
+    refused=0.04,
+    answer_lost=0.04,
+    conflict=0.04,
+    slow=0.02,
+    hung=0.002,
+    crash=0.015,
+    event_lost=0.1,
+    event_twice=0.1,
+    event_late=0.1,
+    watch_cut=0.01,
+    watch_gone=0.005,
+)
+"""Some two controllers die for each incident."""
+
+
+def weather(seed: int) -> Rates:
+    """Two seeds of a bad day, two of a storm, in turn."""
+    return STORM if seed // 2 % 2 else Rates()
+
+
 class Faults:
     """Rolls the dice."""
 

@@ -225,7 +225,6 @@ class Channels:
         self._world = world
         self.arrived: Counter[tuple[str, str]] = Counter()
         self.marked: Counter[tuple[str, str]] = Counter()
-        self.refused: set[str] = set()
 
     async def send(self, life: Life, notification: str, key: str, possible_duplicate: bool) -> None:
         rng = self._world.rng

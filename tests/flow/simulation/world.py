@@ -39,7 +39,7 @@ from kubernaut_ray.settings import (
 from kubernaut_ray.signing import SigningKey
 from serve_apps.admission.approvals import Desk
 from tests.flow.simulation.client import Life
-from tests.flow.simulation.faults import Faults, Rates
+from tests.flow.simulation.faults import Faults, Rates, weather
 from tests.flow.simulation.fleet import Fleet
 from tests.flow.simulation.outside import Actors, Channels, Gateway, Investigator, Statistics
 from tests.flow.simulation.rules import Rules
@@ -147,6 +147,11 @@ class World:
         collector.cancel()
         await asyncio.gather(collector, jumps, return_exceptions=True)
         self.rules.rest()
+        for copy, times in self.channels.arrived.items():
+            unmarked = times - self.channels.marked[copy]
+            self.rules.hold(
+                unmarked <= 1, f"{unmarked} copies of {copy} arrived that do not say that they may be copies"
+            )
 
     def report(self) -> Report:
         rules = self.rules
@@ -258,7 +263,7 @@ def simulate(seed: int, incidents: int, *, rates: Rates | None = None, keep_log:
 
                 async def main() -> World:
                     nonlocal world
-                    world = World(seed, incidents, Path(folder), rates or Rates(), keep_log=keep_log)
+                    world = World(seed, incidents, Path(folder), rates or weather(seed), keep_log=keep_log)
                     await world.run()
                     return world
 
