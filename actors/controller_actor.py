@@ -11,9 +11,9 @@ from actors.resident import Resident, place
 from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Controller, Key
-from kubernaut_ray.control.lease import Lease
 from kubernaut_ray.control.loop import ControlLoop
 from kubernaut_ray.control.queue import WorkQueue
+from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.client import KubeClient
 
@@ -40,7 +40,7 @@ class ControllerActor(Resident):
 
         self._loop: ControlLoop | None = None
         self._audit: AuditWriter | None = None
-        self._lease: Lease | None = None
+        self._lease: ShardLease | None = None
         super().__init__(spec)
         self._telemetry = Telemetry(self._spec.plural)
 
@@ -55,7 +55,7 @@ class ControllerActor(Resident):
             "queued": len(loop.queue),
             "working": loop.queue.working,
             "timers": loop.queue.waiting,
-            "token": self._lease.token if self._lease else 0,
+            "lease": self._lease.to_json() if self._lease else {},
             "audit": {"recorded": counts.recorded, "delivered": counts.delivered, "waiting": counts.pending_bytes}
             if counts
             else {},
@@ -86,7 +86,7 @@ class ControllerActor(Resident):
             deps = Deps(client, settings, endpoints, self._token, lambda ns, name: queue.add(Key(ns, name)))
             controller = load_builder(spec.builder or BUILDERS.get(spec.plural, ""), spec.plural)(deps)
             self._audit = audit
-            self._lease = Lease(client, settings.namespace, f"kubernaut-{component}", place(spec))
+            self._lease = ShardLease(client, settings.namespace, spec.plural, spec.shards, place(spec))
             self._loop = ControlLoop(
                 controller,
                 client,

@@ -79,7 +79,7 @@ def _declared(workflow: Workflow) -> dict[str, Any]:
     document = EnvelopeDocument.model_validate(raw).spec if "spec" in raw else FlatDocument.model_validate(raw)
     maintainers = document.maintainers if not isinstance(document, FlatDocument) else document.metadata.maintainers
     dependencies = None if isinstance(document, FlatDocument) else document.dependencies
-    engine_config = {} if isinstance(document, FlatDocument) else document.execution.engine_config
+    engine_config = document.execution.engine_config
     labels = workflow.labels
     return {
         "version": workflow.version,

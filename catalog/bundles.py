@@ -1,7 +1,7 @@
 """Workflow folders to bundles and back: packing, checking, pushing, pulling.
 
-A folder holds ``workflow-schema.yaml``, ``pipeline.yaml`` (a Tekton Pipeline named ``workflow``, and Tasks if it wants) and
-scripts. A step says ``script: "@script.py"`` and gets that file's text at packing; a line ``from NAME import …`` in it is
+A folder holds ``workflow-schema.yaml``, ``pipeline.yaml`` (a Tekton Pipeline named ``workflow``, and Tasks if it wants; none
+where the engine is ``job``) and scripts. A step says ``script: "@script.py"`` and gets that file's text at packing; a line ``from NAME import …`` in it is
 replaced by ``../lib/NAME.py`` where that exists, because a step is one file. Equal folders give equal digests: resources
 travel as canonical JSON, which is YAML too.
 
@@ -21,6 +21,7 @@ import yaml
 
 from catalog.workflow import FILE, INVALID, RESERVED, parse_schema
 from kubernaut_ray.contracts.catalog import Workflow
+from kubernaut_ray.crds.enums import ExecutionEngine
 from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.pipelines.oci import SCHEMA_FILE, Bundle, Document, Stores, pull, push
 from kubernaut_ray.kube.pipelines.reference import LAYOUT_REGISTRY, Reference
@@ -112,6 +113,8 @@ def pack(folder: Path) -> Packed:
     schema = _read(folder / FILE)
     workflow = parse_schema(schema)
     path = folder / PIPELINE_FILE
+    if workflow.execution_engine is ExecutionEngine.JOB and not path.exists():
+        return Packed(workflow, (Document(SCHEMA_FILE, schema, yaml.safe_load(schema)),))
     try:
         resources = [r for r in yaml.safe_load_all(_read(path)) if r is not None]
     except (yaml.YAMLError, RecursionError) as error:
@@ -212,6 +215,13 @@ def _check(workflow: Workflow, resources: tuple[Any, ...], where: str) -> None:
 
 
 def _problems(workflow: Workflow, resources: tuple[Any, ...]) -> Iterator[tuple[str, str]]:
+    if workflow.execution_engine is ExecutionEngine.JOB:
+        if resources:
+            yield (
+                "execution.engine",
+                f"job runs one container and no pipeline: leave out {PIPELINE_FILE}, or use tekton",
+            )
+        return
     pipelines = []
     for index, resource in enumerate(resources):
         kind = resource.get("kind") if isinstance(resource, dict) else None

@@ -20,12 +20,13 @@ import orjson
 from catalog.cells import assign, landmarks
 from catalog.embed import Vectors
 from catalog.lexical import Lexical
+from catalog.outline import directions
 from catalog.packed import LABEL_FIELDS
 from catalog.search import document_terms
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.crds.enums import WorkflowStatus
 
-MAGIC = b"KRSNAP02"
+MAGIC = b"KRSNAP03"
 ALIGNMENT = 64
 NO_CELL = -1
 
@@ -41,6 +42,8 @@ class _Entry:
     terms: bytes
     counts: bytes
     cell: int = NO_CELL
+    outline: bytes = b""
+    """Made along with ``cell``."""
 
 
 @dataclass(slots=True)
@@ -52,7 +55,8 @@ class Draft:
     _words: dict[str, int] = field(default_factory=dict)
     _values: dict[str, dict[bytes, int]] = field(default_factory=lambda: {label: {} for label in LABEL_FIELDS})
     _marks: Vectors = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
-    """The landmarks that the cells of the entries belong to."""
+    """The landmarks that the cells and outlines of the entries belong to."""
+    _axes: Vectors = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
 
     def __len__(self) -> int:
         return len(self._order)
@@ -71,6 +75,7 @@ class Draft:
         numbers = [self._words.setdefault(term, len(self._words)) for term, _ in bag]
         labels = workflow.labels.model_dump(mode="json")
         data = np.ascontiguousarray(vector, dtype=np.float32).tobytes()
+        same = known is not None and known.vector == data
         return _Entry(
             # Schema texts stay behind: searches do not need them.
             json=workflow.model_copy(update={"content": ""}).model_dump_json(exclude_none=True).encode(),
@@ -79,7 +84,8 @@ class Draft:
             offered=workflow.status is WorkflowStatus.ACTIVE and workflow.is_latest_version,
             terms=np.asarray(numbers, dtype=np.int32).tobytes(),
             counts=np.asarray([count for _, count in bag], dtype=np.float32).tobytes(),
-            cell=known.cell if known is not None and known.vector == data else NO_CELL,
+            cell=known.cell if known is not None and same else NO_CELL,
+            outline=known.outline if known is not None and same else b"",
         )
 
     def _value(self, label: str, value: object) -> int:
@@ -109,7 +115,7 @@ class Draft:
             "bag_terms": lexical.bag_terms,
             "bag_weights": lexical.bag_weights,
             "offered": np.asarray([entry.offered for entry in entries], dtype=np.bool_),
-            "cells": self._cells(entries, vectors),
+            **self._placed(entries, vectors),
             "ends": np.cumsum([len(entry.json) for entry in entries], dtype=np.int64),
         }
         members = np.asarray([entry.labels for entry in entries], dtype=np.uint32).reshape(-1, len(LABEL_FIELDS))
@@ -118,22 +124,31 @@ class Draft:
             "version": version,
             "embedder": fingerprint,
             "vocabulary": list(lexical.vocabulary),
+            "level": lexical.level,
             "labels": {name: [orjson.Fragment(v) for v in self._values[name]] for name in LABEL_FIELDS},
         }
         return b"".join(_laid_out(header, {"vectors": vectors, **arrays}, [entry.json for entry in entries]))
 
-    def _cells(self, entries: Sequence[_Entry], vectors: Vectors) -> npt.NDArray[np.uint16]:
+    def _placed(self, entries: Sequence[_Entry], vectors: Vectors) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the cells and outlines, both empty for a small catalog."""
         marks = vectors[: landmarks(len(entries))]
         if not len(marks):
-            return np.zeros(0, dtype=np.uint16)
+            nothing = np.zeros((0, 0), dtype=np.float32)
+            return {"cells": np.zeros(0, dtype=np.uint16), "axes": nothing, "outlines": nothing}
         if not np.array_equal(marks, self._marks):
-            self._marks = marks.copy()
+            self._marks, self._axes = marks.copy(), directions(marks)
             for entry in entries:
                 entry.cell = NO_CELL
         missing = [position for position, entry in enumerate(entries) if entry.cell == NO_CELL]
-        for position, cell in zip(missing, assign(vectors[missing], marks).tolist(), strict=True):
-            entries[position].cell = cell
-        return np.asarray([entry.cell for entry in entries], dtype=np.uint16)
+        added = vectors[missing]
+        for position, cell, outline in zip(missing, assign(added, marks).tolist(), added @ self._axes, strict=True):
+            entries[position].cell, entries[position].outline = cell, outline.tobytes()
+        joined = b"".join(entry.outline for entry in entries)
+        return {
+            "cells": np.asarray([entry.cell for entry in entries], dtype=np.uint16),
+            "axes": self._axes,
+            "outlines": np.frombuffer(joined, dtype=np.float32).reshape(len(entries), self._axes.shape[1]),
+        }
 
 
 def _laid_out(

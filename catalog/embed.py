@@ -100,13 +100,14 @@ class Lexicon:
         _hashed(words, counts)
         _hashed(trigrams, Counter(chain.from_iterable(map(_trigrams, counts))))
         lowered = text.lower()
-        for index in thesaurus.spoken_of(lowered):
-            concept = thesaurus.CONCEPTS[index]
-            said = sum(1 for m in concept.pattern.finditer(lowered) if not _denied(lowered, m.start()))
+        spoken = [0.0] * len(concepts)
+        for index, starts in thesaurus.said_in(lowered):
+            said = sum(1 for start in starts if not _denied(lowered, start))
             if said:
-                concepts[index] = concept.weight * (1 + math.log(said))
-        for said, implied in _IMPLIED:
-            concepts[implied] = max(concepts[implied], thesaurus.IMPLIED_SHARE * concepts[said])
+                spoken[index] = thesaurus.CONCEPTS[index].weight * (1 + math.log(said))
+        for one, implied in _IMPLIED:
+            spoken[implied] = max(spoken[implied], thesaurus.IMPLIED_SHARE * spoken[one])
+        concepts[:] = spoken
         for block, weight in (
             (words, self.WORD_WEIGHT),
             (trigrams, self.TRIGRAM_WEIGHT),
@@ -299,14 +300,14 @@ def _hashed(block: Vectors, features: Mapping[str, int]) -> None:
     """Add features with a sign from the same hash, so that collisions cancel on average."""
     if not features:
         return
-    digests = list(map(_digest, features))
-    signed = [_DAMPED[n] if n < len(_DAMPED) else 1 + math.log(n) for n in features.values()]
-    values = [-v if d < 0 else v for v, d in zip(signed, digests, strict=True)]
-    places = np.abs(np.asarray(digests, dtype=np.int64)) % len(block)
-    np.add.at(block, places, np.asarray(values, dtype=np.float32))
+    digests = np.fromiter(map(_digest, features), dtype=np.int64, count=len(features))
+    counts = np.fromiter(features.values(), dtype=np.int64, count=len(features))
+    values = _DAMPED[counts] if counts.max() < len(_DAMPED) else np.asarray([1 + math.log(n) for n in counts.tolist()])
+    places = np.abs(digests) % len(block)
+    np.add.at(block, places, np.copysign(values, digests).astype(np.float32))
 
 
-_DAMPED = (0.0, *(1 + math.log(n) for n in range(1, 64)))
+_DAMPED = np.asarray([0.0, *(1 + math.log(n) for n in range(1, 64))])
 
 
 @lru_cache(maxsize=65_536)

@@ -2,7 +2,8 @@
 
 Filter first, then search only what the filter left. What is left of most questions is small and is scanned exactly, so that
 recall is full however narrow the filter is. What is left of a large catalog by a wide filter is scanned cell by cell
-(``catalog.cells``), the nearest cells first, until enough was looked at. The label verdicts come from ``catalog.match``;
+(``catalog.cells``), the nearest cells first, until enough was looked at; of many candidates in a large catalog those are
+compared that their outlines (``catalog.outline``) speak for. The label verdicts come from ``catalog.match``;
 records that carry the same label are asked for once.
 
 Never changed after it was made; a new catalog version is a new index, swapped in whole. FAISS runs one thread a query, so
@@ -24,6 +25,7 @@ from catalog import match
 from catalog.cells import Cells
 from catalog.embed import Vectors
 from catalog.lexical import Floats, Lexical
+from catalog.outline import Outlines
 from catalog.packed import Column, Records
 from kubernaut_ray.contracts.catalog import SearchFilters
 
@@ -31,7 +33,7 @@ Mask = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
 EXACT_UP_TO = 4096
-"""So many admitted records are all compared with the query; of more, at least as many, cell by cell."""
+"""So many admitted records are all candidates; of more, at least as many, cell by cell."""
 REMEMBERED_MASKS = 64
 """A label and fact; each takes a byte a record."""
 
@@ -79,13 +81,16 @@ class Index:
         columns: Mapping[str, Column],
         offered: Mask,
         cells: npt.NDArray[np.uint16],
+        axes: Vectors,
+        outlines: Vectors,
     ) -> None:
-        """``cells`` says the cell of each record, or is empty where the catalog is small."""
+        """``cells`` says the cell of each record, ``outlines`` its outline along ``axes``; both empty where the catalog is small."""
         _faiss.omp_set_num_threads(1)
         self.records = records
         self.lexical = lexical
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self._cells = Cells(self.vectors, cells) if len(cells) else None
+        self._outlines = Outlines(axes, outlines) if outlines.size else None
         self._labels = {field: _Groups(columns[field], _label_judge(field)) for field in match.LABELS}
         self._detected = _Groups(columns["detected"], match.detected)
         self._penalty = _Groups(columns["detected"], lambda w, f: match.Verdict(match.penalty(w, f)))
@@ -135,7 +140,7 @@ class Index:
     def nearest(self, query: Floats, mask: Mask, count: int) -> Positions:
         """Return the positions of the ``count`` admitted records nearest to the query, nearest first.
 
-        Exact up to ``EXACT_UP_TO`` admitted records, and in a catalog without cells.
+        Exact in a catalog without cells and outlines, and wherever few are admitted.
         """
         left = int(np.count_nonzero(mask))
         if not left:
@@ -144,6 +149,8 @@ class Index:
             among = np.flatnonzero(mask)
         else:
             among = self._cells.near(query, mask, left, max(EXACT_UP_TO, count))
+        if self._outlines is not None:
+            among = self._outlines.likely(query, among, count)
         return self._among(query, among, min(count, len(among)))
 
     def similarity(self, query: Floats, positions: Positions) -> Floats:

@@ -147,6 +147,7 @@ class Parameter(Snake):
 class Execution(Snake):
     engine: ExecutionEngine = ExecutionEngine.TEKTON
     bundle: str = ""
+    engine_config: dict[str, Any] = {}
     service_account_name: Annotated[str, Field(max_length=253)] = ""
 
 

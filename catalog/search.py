@@ -128,7 +128,7 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
     started = time.perf_counter()
     mask = index.admitted(request.filters, include_disabled=request.include_disabled)
     query, degraded = _understood(index, embedder, request.query)
-    said = terms(request.query)
+    said = index.lexical.asked(terms(request.query))
     left = int(np.count_nonzero(mask))
     pool = max(POOL, 2 * request.top_k)
     near = index.nearest(query, mask, pool)
@@ -138,11 +138,11 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
         candidates = merged(near, among[best(few, pool)])
         lexical = few[np.searchsorted(among, candidates)]
     else:
-        every = index.lexical.scores(said)
+        every = index.lexical.estimates(said)
         # The nearest are as many as are wanted here: the best by words are at least as good as the worst of them.
         floor = float(every[near].min()) if len(near) >= pool else 0.0
         candidates = merged(near, best(every * mask, pool, floor=floor))
-        lexical = every[candidates]
+        lexical = index.lexical.scores_of(said, candidates)
     order = partial(_ordered, index, request.filters, query, words_only=bool(degraded))
     ranking = order(lexical, candidates)
     hits = ranking.hits(request.top_k, request.min_score)

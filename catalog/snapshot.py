@@ -77,14 +77,16 @@ def load(data: bytes, embedder: Embedder, *, exact: bool = False) -> Snapshot:
     where = places["records"]
     first = base + where["offset"]
     records = Records(memoryview(data)[first : first + where["length"]], array("ends", np.int64))
+    row_of = array("row_of", np.int32)
     lexical = Lexical(
         vocabulary={term: number for number, term in enumerate(header["vocabulary"])},
         starts=array("starts", np.int32),
         documents=array("documents", np.int32),
         weights=array("weights", np.float32),
         idf=array("idf", np.float32),
-        rows=array("rows", np.float32),
-        row_of=array("row_of", np.int32),
+        rows=array("rows", np.uint8),
+        row_of=np.full_like(row_of, -1) if exact else row_of,
+        level=header["level"],
         bag_starts=array("bag_starts", np.int64),
         bag_terms=array("bag_terms", np.int32),
         bag_weights=array("bag_weights", np.float32),
@@ -98,5 +100,7 @@ def load(data: bytes, embedder: Embedder, *, exact: bool = False) -> Snapshot:
         columns=columns,
         offered=array("offered", np.bool_),
         cells=array("cells", np.uint16)[: 0 if exact else None],
+        axes=array("axes", np.float32),
+        outlines=array("outlines", np.float32)[: 0 if exact else None],
     )
     return Snapshot(header["version"], embedder, index)

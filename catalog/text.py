@@ -47,7 +47,13 @@ def stem(word: str) -> str:
 
 def terms(text: str) -> list[str]:
     """Return the stems of a text in their order, identifiers both whole and in parts."""
-    return list(chain.from_iterable(map(_stems, _WORD.findall(text))))
+    return list(_terms(text))
+
+
+@lru_cache(maxsize=16)
+def _terms(text: str) -> tuple[str, ...]:
+    # Remembered for a moment: a query is embedded and looked up by its terms.
+    return tuple(chain.from_iterable(map(_stems, _WORD.findall(text))))
 
 
 @lru_cache(maxsize=32_768)

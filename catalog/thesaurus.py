@@ -8,8 +8,9 @@ Written from the Kubernetes documentation's own terms; an entry belongs here if 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import re2
 
@@ -242,6 +243,16 @@ def _all_at_once() -> re2.Set:
 _PATTERNS = _all_at_once()
 
 
+def _one_by_one() -> tuple[Any, ...]:
+    options = re2.Options()
+    options.never_capture = True
+    return tuple(re2.compile(concept.pattern.pattern.encode(), options) for concept in CONCEPTS)
+
+
+_QUICK = _one_by_one()
+"""The concepts' patterns once more, for bytes; a few times as fast."""
+
+
 _FOREIGN = re.compile(r"[^\W\x00-\x7f]")
 """A letter or digit beyond ASCII: the two engines have other ideas of the word that it is in."""
 
@@ -252,3 +263,16 @@ def spoken_of(text: str) -> Iterable[int]:
     One pass of an automaton over the text instead of one a concept.
     """
     return range(len(CONCEPTS)) if _FOREIGN.search(text) else sorted(_PATTERNS.Match(text) or ())
+
+
+def said_in(text: str) -> Iterator[tuple[int, list[int]]]:
+    """Yield the places in ``CONCEPTS`` of what a lower-case text speaks of, and where in the text each begins to be said."""
+    if _FOREIGN.search(text):
+        for place, concept in enumerate(CONCEPTS):
+            yield place, [match.start() for match in concept.pattern.finditer(text)]
+        return
+    encoded = text.encode()
+    plain = len(encoded) == len(text)
+    for place in spoken_of(text):
+        starts = [match.start() for match in _QUICK[place].finditer(encoded)]
+        yield place, starts if plain else [len(encoded[:start].decode()) for start in starts]

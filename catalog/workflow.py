@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from catalog import wording
+from catalog.job import job_problems
 from catalog.parameters import validate_parameters, value_errors
 from catalog.schema_document import (
     ANY,
@@ -35,7 +36,7 @@ from kubernaut_ray.contracts.catalog import (
     WorkflowLabels,
     WorkflowParameter,
 )
-from kubernaut_ray.crds.enums import ParameterType
+from kubernaut_ray.crds.enums import ExecutionEngine, ParameterType
 from kubernaut_ray.errors import InvalidInput
 
 __all__ = ["FILE", "INVALID", "parse_schema", "validate_parameters"]
@@ -79,6 +80,8 @@ def parse_schema(text: str, *, container_image: str = "", container_digest: str 
     if document is not None:
         workflow = _flat(document) if isinstance(document, FlatDocument) else _envelope(document)
         problems += _semantic_problems(workflow, prefix)
+        if workflow.execution_engine is ExecutionEngine.JOB:
+            problems += [(f"{prefix}{path}", what) for path, what in job_problems(document)]
     if problems or workflow is None:
         listed = "; ".join(f"{path}: {what}" for path, what in problems)
         raise InvalidInput(f"{FILE} has {len(problems)} problem(s): {listed}", problems=tuple(problems), reason=INVALID)

@@ -41,6 +41,8 @@ ANNOTATION_CREATED_AT = f"{GROUP}/created-at"
 ANNOTATION_TARGET_RESOURCE = f"{GROUP}/target-resource"
 ANNOTATION_CANCEL = f"{GROUP}/cancel"
 """On a RemediationRequest: a person calls it off; the value is the reason."""
+ANNOTATION_CANCELLED_BY = f"{GROUP}/cancelled-by"
+"""On a RemediationRequest that a person called off: who, as the API server authenticated them."""
 ANNOTATION_REVIEWED = f"{GROUP}/reviewed"
 """On a finished RemediationRequest that asks for a person: ``true`` says that one has looked; its signal may open a new one."""
 ANNOTATION_AUTHENTICATED_USER = f"{GROUP}/authenticated-user"
@@ -48,6 +50,12 @@ ANNOTATION_AUTHENTICATED_USER = f"{GROUP}/authenticated-user"
 ANNOTATION_REQUESTED_BY = f"{GROUP}/requested-by"
 """On a RemediationRequest that a person made: who, as the API server authenticated them."""
 ANNOTATION_UPDATED_AT = f"{GROUP}/updated-at"
+ANNOTATION_FENCING_LEASE = f"{GROUP}/fencing-lease"
+ANNOTATION_FENCING_TOKEN = f"{GROUP}/fencing-token"
+ANNOTATION_FENCING_HOLDER = f"{GROUP}/fencing-holder"
+"""On what a controller creates: the Lease under which it did, that Lease's ``leaseTransitions`` and ``holderIdentity``."""
+LABEL_SHARDS_OF = f"{GROUP}/shards-of"
+"""On the Leases of shards: the kind (by plural) that they are about."""
 FINALIZER_REMEDIATION_WORKFLOW = "remediationworkflow.kubernaut.ai/catalog-cleanup"
 FINALIZER_WORKFLOW_EXECUTION = "workflowexecution.kubernaut.ai/workflowexecution-cleanup"
 
@@ -56,9 +64,14 @@ CATALOG_OWNER_ACTOR = "catalog-owner"
 """The detached actor that owns the catalog's file, in ``RAY_NAMESPACE``."""
 EVENT_WATCHER = "kubernaut-event-watcher"
 """The Lease of the event watcher and the ConfigMap of its position, in ``SYSTEM_NAMESPACE``."""
+BUNDLE_KEYS = "kubernaut-cosign"
+"""The Secret in which the public keys are looked for that bundles are signed with."""
 
 VIRTUAL_SHARDS = 64
 """Virtual shards; an actor owns a range of them, so resizing a fleet moves ranges and not objects."""
+BLOCK_SHARDS = 4
+"""Shards that change hands together, under one Lease: the smallest part of a kind that an actor can own."""
+SHARD_BLOCKS = VIRTUAL_SHARDS // BLOCK_SHARDS
 
 _LABEL_VALUE = re.compile(r"[^A-Za-z0-9_.-]+")
 _WORKFLOW_NAMESPACE_UUID = uuid.UUID("6b5f5b4e-0f0e-5d3c-9a0a-6b7562756e61")

@@ -144,6 +144,11 @@ class OrchestratorSettings(Group):
     termination_rate_minimum: int = 10
     """The rate is not judged on fewer executions than this."""
     retention: Seconds = 86_400
+    """How long a finished RemediationRequest is kept, with its children; longer while its audit trail is not complete."""
+    dry_run: bool = False
+    """Do everything up to the PipelineRun that would be created, render it, and create nothing. ``spec.dryRun`` asks for one."""
+    dry_run_hold: Seconds = 3600
+    """How long after a dry run the next one of its signal waits."""
     notify_self_resolved: bool = False
 
 
@@ -181,13 +186,37 @@ class AdmissionSettings(Group):
         return self.mode == "required"
 
 
+class SignatureKeys(Group):
+    """The public keys (PEM, one or several) that bundles must be signed with: a file, or one key of a Secret."""
+
+    file: Path | None = None
+    """Wins over the Secret; read anew at each check."""
+    secret: str = names.BUNDLE_KEYS
+    namespace: str = ""
+    """Of the Secret; our own when empty. The shipped role reads this one Secret only, under its default name."""
+    key: str = "cosign.pub"
+
+
 class ExecutionSettings(Group):
+    engines: Annotated[tuple[Literal["tekton", "job"], ...], Field(min_length=1)] = ("tekton", "job")
+    """What carries workflows out here. A workflow that asks for another is refused; ``[job]`` needs no Tekton in the cluster."""
     namespace: str = names.WORKFLOW_NAMESPACE
     service_account: str = names.WORKFLOW_SERVICE_ACCOUNT
     timeout: Seconds = 1800
     cooldown: Seconds = 300
-    """How long a finished PipelineRun is kept as the target's lock."""
+    """How long a finished run is kept as the target's lock."""
     poll_interval: Seconds = 10
+    max_running: Annotated[int, Field(ge=0)] = 20
+    """So many executions run at a time; the others wait their turn. 0 is no limit, here and in the next two."""
+    max_running_per_namespace: Annotated[int, Field(ge=0)] = 5
+    """Of the targets; targets without a namespace count as one."""
+    budget_per_namespace: Annotated[int, Field(ge=0)] = 20
+    """So many executions may begin within ``budget_window`` on targets of one namespace: what is beyond it waits."""
+    budget_window: Annotated[float, Field(gt=0)] = 3600
+    signatures: Literal["off", "warn", "required"] = "off"
+    """``required``: a bundle runs only if it is signed by cosign with one of ``signature_keys``. ``warn``: it runs, and its
+    execution says that it is not."""
+    signature_keys: SignatureKeys = SignatureKeys()
 
 
 class NotificationSettings(Group):
@@ -278,8 +307,8 @@ class CatalogSettings(Group):
 
 
 class FleetSettings(Group):
-    shards: dict[str, Annotated[int, Field(ge=1, le=names.VIRTUAL_SHARDS)]] = {}
-    """Actors a kind (by plural), 1 where not named."""
+    shards: dict[str, Annotated[int, Field(ge=1, le=names.SHARD_BLOCKS)]] = {}
+    """Actors a kind (by plural), 1 where not named, at most 16: shards change hands in blocks of 4."""
     concurrency: Annotated[int, Field(ge=1)] = 16
     """Reconciles at a time in one actor."""
     resync_interval: Seconds = 300

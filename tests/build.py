@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from actors.workflow_execution import pipelinerun
 from kubernaut_ray import clock, names
 from kubernaut_ray.contracts.audit import AuditEvent
-from kubernaut_ray.contracts.catalog import Workflow, WorkflowDescription, WorkflowLabels
+from kubernaut_ray.contracts.catalog import Workflow, WorkflowDescription, WorkflowLabels, WorkflowParameter
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, AIAnalysisSpec, AIAnalysisStatus, AnalysisRequest, SignalContext
 from kubernaut_ray.crds.base import CustomResource, ObjectMeta, OwnerReference
 from kubernaut_ray.crds.enums import (
@@ -23,6 +23,7 @@ from kubernaut_ray.crds.enums import (
     ExecutionFailureReason,
     NotificationPhase,
     NotificationType,
+    ParameterType,
     Priority,
     PrioritySource,
     RemediationPhase,
@@ -298,6 +299,7 @@ def workflow_execution(
                 workflow_name="increase-memory",
                 version="1.0.0",
                 container_image="bundles.kubernaut.local/workflows/increase-memory:1.0.0",
+                container_digest="sha256:" + "1" * 64,
             ),
             target_resource=str(request.spec.target_resource),
             parameters={"MEMORY_LIMIT": "512Mi"},
@@ -348,6 +350,22 @@ def workflow(name: str = "increase-memory-limits", version: str = "1.0.0", **fie
     return Workflow(**{**defaults, **fields})
 
 
+def registered(execution: WorkflowExecution, **fields: Any) -> Workflow:
+    """The catalog's record of what an execution runs: with its digest, its engine, and its parameters as texts."""
+    ref = execution.spec.workflow_ref
+    defaults: dict[str, Any] = {
+        "workflow_id": ref.workflow_id,
+        "container_image": ref.container_image,
+        "container_digest": ref.container_digest,
+        "execution_engine": ref.engine,
+        "parameters": tuple(
+            WorkflowParameter(name=name, type=ParameterType.STRING) for name in execution.spec.parameters
+        ),
+        "content": f"execution: {{engine: {ref.engine}}}",
+    }
+    return workflow(ref.workflow_name, ref.version, **{**defaults, **fields})
+
+
 def audit_event(number: int = 0, **fields: Any) -> AuditEvent:
     """The ``number``-th fact of a remediation; its id follows from number and correlation id."""
     defaults: dict[str, Any] = {
@@ -370,6 +388,7 @@ def pipeline_run(
     body = pipelinerun.build(execution, ExecutionSettings(), NOW)
     over = {"completionTime": clock.rfc3339(later(10))} if condition != "Unknown" else {}
     body["metadata"] |= {"uid": "run-uid", "resourceVersion": "7"}
+    body["spec"].pop("status")
     body["status"] = {
         "startTime": clock.rfc3339(NOW),
         "conditions": [{"type": "Succeeded", "status": condition, "reason": reason, "message": f"{reason}."}],

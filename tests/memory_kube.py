@@ -137,6 +137,8 @@ class MemoryKube(KubeClient):
         obj = self._find(resource, name, namespace)
         if uid not in (None, obj["metadata"]["uid"]):
             raise Conflict(f"{resource.plural} {name} has another uid")
+        if resource_version not in (None, obj["metadata"]["resourceVersion"]):
+            raise Conflict(f"{resource.plural} {name} has moved on")
         self._remove(_address(resource, obj))
 
     async def watch(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from actors.remediation import children, moves, summary
 from actors.remediation.moves import Mark
@@ -14,12 +15,18 @@ from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as S
 from kubernaut_ray.kube import resources
 from kubernaut_ray.settings import Settings
 
+TOLD = "AuditTrailComplete"
+LOOK_AGAIN = timedelta(hours=1)
+"""How often the trail is asked again about what it does not tell."""
+
 
 def ended(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]:
     """Once everything is delivered only the retention time is waited for; children go with their owner."""
     request, status = seen.request, seen.request.status
     if settled(status):
         if status.retention_expiry_time is not None and now >= status.retention_expiry_time:
+            if seen.untold:
+                return _kept(seen, seen.untold, now, settings)
             gone = Delete(resources.REMEDIATION_REQUEST, Key(request.namespace, request.name), request.uid)
             return Decision("RetentionOver", effects=(gone,))
         return Decision("Finished", wake_at=status.retention_expiry_time)
@@ -27,6 +34,15 @@ def ended(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]
     if seen.duplicates and all(ref.name != bulk for ref in status.notification_request_refs):
         return _duplicates(seen, now, settings)
     return _deliveries(seen, now, settings)
+
+
+def _kept(seen: Observed, untold: tuple[str, ...], now: datetime, settings: Settings) -> Decision[Status]:
+    """What happened must be on record before the objects go; what is missing may still lie in a spool."""
+    why = f"it is kept: the audit trail does not tell {', '.join(untold[:5])}"
+    kept = moves.stay(
+        seen, "AuditIncomplete", now, settings.orchestrator, marks=(Mark(TOLD, False, "Incomplete", why),)
+    )
+    return replace(kept, wake_at=now + LOOK_AGAIN)
 
 
 def _duplicates(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]:

@@ -155,7 +155,7 @@ def _previous_execution_failed(q: _Question) -> Verdict | None:
     return Handover(
         SkipReason.PREVIOUS_EXECUTION_FAILED,
         f"workflow execution {last.name} failed half-way on {last.spec.target_resource} ({details.reason}), so the target's "
-        "state is unknown; a person must look and clear it (status.blockClearance of that WorkflowExecution)",
+        "state is unknown; a person must look and clear it (kubernaut-ray unblock {last.name} --reason ...)",
         execution=last.name,
     )
 
@@ -180,9 +180,10 @@ def _backoff(q: _Question) -> Verdict | None:
             return None
         until = sibling.status.next_allowed_execution
         if until is not None and until > q.now:
+            what = "was a dry run" if sibling.status.outcome is Outcome.DRY_RUN else "failed"
             return Block(
                 BlockReason.EXPONENTIAL_BACKOFF,
-                f"{sibling.name} failed; the next try may start at {until:%H:%M:%S} UTC",
+                f"{sibling.name} {what}; the next try may start at {until:%H:%M:%S} UTC",
                 until=until,
             )
     return None
@@ -302,4 +303,5 @@ def _age(request: RemediationRequest) -> tuple[datetime, str]:
 
 
 def _others(q: _Question) -> list[WorkflowExecution]:
-    return [e for e in q.facts.executions if e.spec.remediation_request_ref.uid != q.request.uid]
+    mine = q.request.uid
+    return [e for e in q.facts.executions if e.spec.remediation_request_ref.uid != mine and not e.spec.dry_run]

@@ -208,6 +208,7 @@ def workflow_execution(
     now: datetime,
     settings: Settings,
     grant: Grant | None = None,
+    dry_run: bool = False,
 ) -> WorkflowExecution:
     """Build the execution: image, digest, parameters and engine exactly as the analysis resolved them."""
     deadline = timeouts.for_child(request, Phase.EXECUTING, now, settings.orchestrator)
@@ -226,6 +227,7 @@ def workflow_execution(
             ),
             deadline=deadline,
             approval=grant,
+            dry_run=dry_run,
         ),
     )
 

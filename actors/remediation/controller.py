@@ -10,7 +10,8 @@ from datetime import datetime
 
 from actors.remediation import phases
 from actors.remediation.decide import decide
-from actors.remediation.observe import Observed, Reader
+from actors.remediation.observe import Observed, Reader, Trail
+from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Decision, Key, Performer, PhaseTable, Watch
 from kubernaut_ray.crds.base import CustomResource
@@ -37,9 +38,9 @@ class RemediationController:
     phases: PhaseTable = phases.TABLE
     performers: Mapping[str, Performer] = {}
 
-    def __init__(self, deps: Deps) -> None:
-        self._settings = deps.settings
-        self._reader = Reader(deps.client, deps.settings)
+    def __init__(self, deps: Deps, trail: Trail | None = None) -> None:
+        self._settings, self._trail = deps.settings, trail
+        self._reader = Reader(deps.client, deps.settings, trail)
         self.watches: tuple[Watch, ...] = tuple(
             Watch(child, owning_request, namespace=deps.settings.namespace) for child in _CHILDREN
         )
@@ -60,7 +61,8 @@ class RemediationController:
         """Nothing to open."""
 
     async def stop(self) -> None:
-        """Nothing to close."""
+        if self._trail is not None:
+            await self._trail.close()
 
 
 def owning_request(obj: Object, /) -> Sequence[Key]:
@@ -74,4 +76,4 @@ def owning_request(obj: Object, /) -> Sequence[Key]:
 
 
 def build(deps: Deps) -> RemediationController:
-    return RemediationController(deps)
+    return RemediationController(deps, DataStorage(deps.endpoints.data_storage, deps.token))

@@ -56,7 +56,7 @@ def decide(seen: Observed, now: datetime, settings: Settings) -> Result:
     if phase.terminal:
         return aftermath.ended(seen, now, settings)
     if names.ANNOTATION_CANCEL in request.metadata.annotations:
-        return endings.cancelled(seen, request.metadata.annotations[names.ANNOTATION_CANCEL], now, settings)
+        return endings.cancelled(seen, now, settings)
     deadline = timeouts.pending(request, settings.orchestrator)
     if deadline is not None and now >= deadline.at and not _succeeded(seen):
         return endings.timed_out(seen, deadline, now, settings)
@@ -155,7 +155,7 @@ def _analyzing(seen: Observed, now: datetime, settings: Settings) -> Result:
             workflow = status.selected_workflow
             if workflow is None:
                 return endings.manual_review(seen, "The analysis selected no workflow", now, settings)
-            if status.approval_required is False:
+            if status.approval_required is False or executions.dry(seen, settings):
                 return executions.start(seen, workflow, now, settings)
             return approvals.ask(seen, analysis, workflow, now, settings)
         case AIAnalysisPhase.FAILED if status.reason in _FOR_A_PERSON:
@@ -210,7 +210,8 @@ def _succeeded(seen: Observed) -> bool:
 def _executed(seen: Observed) -> bool:
     status = seen.request.status
     begun = status.overall_phase in {Phase.EXECUTING, Phase.VERIFYING}
-    return begun or seen.execution is not None or bool(status.previous_executions)
+    there = seen.execution is not None and not seen.execution.spec.dry_run
+    return begun or there or bool(status.previous_executions)
 
 
 _FOR_A_PERSON = frozenset({AIAnalysisReason.WORKFLOW_RESOLUTION_FAILED, AIAnalysisReason.NO_WORKFLOW_SELECTED})

@@ -6,14 +6,14 @@ A failure tells somebody, always: a remediation that stops silently leaves the i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from actors.remediation import blocking, children, facts, moves, summary
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
 from actors.remediation.timeouts import Deadline
-from kubernaut_ray import clock
+from kubernaut_ray import clock, names
 from kubernaut_ray.control.decision import Decision, Effect
 from kubernaut_ray.crds.enums import (
     AuditOutcome,
@@ -27,7 +27,7 @@ from kubernaut_ray.crds.enums import (
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
-from kubernaut_ray.crds.shared import FailureDetails, PreviousExecution, SelectedWorkflow
+from kubernaut_ray.crds.shared import FailureDetails, PreviousExecution
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.settings import Settings
 
@@ -136,9 +136,23 @@ def _without_action(
     )
 
 
-def dry_run(seen: Observed, workflow: SelectedWorkflow, now: datetime, settings: Settings) -> Result:
-    name = workflow.workflow_name or workflow.workflow_id
-    message = f"Dry run: {name} {workflow.version} would have run on {seen.request.spec.target_resource}"
+def dry_run(seen: Observed, execution: WorkflowExecution, now: datetime, settings: Settings) -> Result:
+    """What would have run was rendered: show it. The next signal waits a while before it is rehearsed again."""
+    workflow, analysis = execution.spec.workflow_ref, seen.analysis
+    name = f"{workflow.workflow_name or workflow.workflow_id} {workflow.version}".strip()
+    leave = analysis is not None and analysis.status.approval_required is not False
+    after = ", once a person had approved it" if leave else ""
+    message = f"Dry run: {name} would have run on {execution.spec.target_resource}{after}"
+    if execution.status.phase is WorkflowExecutionPhase.FAILED:
+        message = f"Dry run: {name} could not have run on {execution.spec.target_resource}: {execution.status.message}"
+    notice = children.notification(
+        seen.request,
+        "completion",
+        summary.rehearsed(seen, execution, f"{message}."),
+        type_=NotificationType.STATUS_UPDATE,
+        priority=NotificationPriority.LOW,
+        metadata=summary.routing(seen, phase=Phase.COMPLETED, outcome=Outcome.DRY_RUN),
+    )
     return moves.finish(
         seen,
         Phase.COMPLETED,
@@ -146,8 +160,10 @@ def dry_run(seen: Observed, workflow: SelectedWorkflow, now: datetime, settings:
         message,
         now,
         settings.orchestrator,
+        notify=(notice,),
         marks=(Mark("AIAnalysisComplete", True, "WorkflowSelected"),),
         outcome=Outcome.DRY_RUN,
+        next_allowed_execution=now + timedelta(seconds=settings.orchestrator.dry_run_hold),
     )
 
 
@@ -322,9 +338,11 @@ def timed_out(seen: Observed, deadline: Deadline, now: datetime, settings: Setti
     )
 
 
-def cancelled(seen: Observed, reason: str, now: datetime, settings: Settings) -> Result:
+def cancelled(seen: Observed, now: datetime, settings: Settings) -> Result:
     """A person called it off. Somebody else is told only where a running workflow was stopped."""
-    why = f"Cancelled by a person: {reason or 'no reason was given'}"
+    notes = seen.request.metadata.annotations
+    who, reason = notes.get(names.ANNOTATION_CANCELLED_BY), notes.get(names.ANNOTATION_CANCEL)
+    why = f"Cancelled by {who or 'a person'}: {reason or 'no reason was given'}"
     notify: tuple[NotificationRequest, ...] = ()
     if moves.running(seen):
         notify = (

@@ -45,11 +45,25 @@ def start(
     )
     if verdict is not None:
         return stop(seen, verdict, request.status.overall_phase or Phase.ANALYZING, now, settings)
-    if request.spec.dry_run:
-        return endings.dry_run(seen, workflow, now, settings)
+    rehearsing = dry(seen, settings)
     child = children.workflow_execution(
-        request, workflow, attempt=request.status.recovery_attempts, now=now, settings=settings, grant=grant
+        request,
+        workflow,
+        attempt=request.status.recovery_attempts,
+        now=now,
+        settings=settings,
+        grant=grant,
+        dry_run=rehearsing,
     )
+    if rehearsing:
+        return moves.stay(
+            seen,
+            "RehearsalCreated",
+            now,
+            settings.orchestrator,
+            effects=(children.create(request, child),),
+            workflow_execution_ref=children.reference(request, WorkflowExecution, child.name),
+        )
     return moves.advance(
         seen,
         Phase.EXECUTING,
@@ -65,10 +79,19 @@ def start(
 
 def watch(seen: Observed, execution: WorkflowExecution, now: datetime, settings: Settings) -> Result:
     """Follow the execution that is there."""
+    if execution.spec.dry_run:
+        if execution.status.phase in {WorkflowExecutionPhase.COMPLETED, WorkflowExecutionPhase.FAILED}:
+            return endings.dry_run(seen, execution, now, settings)
+        return moves.stay(seen, "WaitingForRehearsal", now, settings.orchestrator)
     message = _running(execution.spec.workflow_ref, execution.spec.target_resource)
     return moves.advance(
         seen, Phase.EXECUTING, "WorkflowExecutionFound", message, now, settings.orchestrator, marks=_MARKS
     )
+
+
+def dry(seen: Observed, settings: Settings) -> bool:
+    """Is everything to happen but the execution? Then nobody is asked for leave either."""
+    return seen.request.spec.dry_run or settings.orchestrator.dry_run
 
 
 def stop(seen: Observed, verdict: blocking.Verdict, origin: Phase, now: datetime, settings: Settings) -> Result:

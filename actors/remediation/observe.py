@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -18,6 +18,8 @@ from actors.remediation.blocking import Facts
 from actors.remediation.recovery import Finished
 from actors.remediation.scope import InScope, look_up
 from kubernaut_ray import conditions, names
+from kubernaut_ray.clock import Clock, utcnow
+from kubernaut_ray.contracts.timeline import GapKind, State, Timeline
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
 from kubernaut_ray.crds.base import CustomResource
@@ -57,6 +59,8 @@ class Observed:
     """Executions of the whole system that have ended; read when one of ours failed."""
     duplicates: tuple[str, ...] = ()
     """Requests that waited for this one; read when it has ended."""
+    untold: tuple[str, ...] | None = None
+    """What the audit trail does not tell yet of a request that is due to be removed; ``None``: not asked."""
 
 
 def settled(status: RemediationRequestStatus) -> bool:
@@ -64,11 +68,21 @@ def settled(status: RemediationRequestStatus) -> bool:
     return conditions.find(status.conditions, DELIVERED_CONDITION) is not None
 
 
-class Reader:
-    """Reads ``Observed`` values; holds no state but the client."""
+class Trail(Protocol):
+    """Data Storage, as far as the orchestrator uses it."""
 
-    def __init__(self, client: KubeClient, settings: Settings) -> None:
-        self._client, self._settings = client, settings
+    async def timeline(self, remediation: str) -> Timeline: ...
+
+    async def close(self) -> None: ...
+
+
+class Reader:
+    """Reads ``Observed`` values; holds no state but the clients. Without a ``trail`` nobody is asked before a removal."""
+
+    def __init__(
+        self, client: KubeClient, settings: Settings, trail: Trail | None = None, *, now: Clock = utcnow
+    ) -> None:
+        self._client, self._settings, self._trail, self._now = client, settings, trail, now
 
     async def observe(self, key: Key) -> Observed | None:
         """Return the request and its world, or ``None`` when it is gone. Raises pydantic's ``ValidationError``."""
@@ -112,10 +126,19 @@ class Reader:
 
     async def _ended(self, request: RemediationRequest) -> Observed:
         if settled(request.status):
-            return Observed(request)
+            return Observed(request, untold=await self._untold(request))
         notifications, siblings = await asyncio.gather(self._notifications(request), self._siblings(request))
         waited = sorted(s.name for s in siblings if s.status.duplicate_of == request.name)
         return Observed(request, notifications=notifications, duplicates=tuple(waited))
+
+    async def _untold(self, request: RemediationRequest) -> tuple[str, ...] | None:
+        due = request.status.retention_expiry_time
+        if self._trail is None or due is None or self._now() < due:
+            return None
+        story = (await self._trail.timeline(request.name)).incident
+        if story is None or story.state is not State.ENDED:
+            return ("that it has ended",)
+        return tuple(gap.event_type or gap.message for gap in story.gaps if gap.kind is GapKind.MISSING)
 
     async def _child(
         self, request: RemediationRequest, kind: type[Child], name: str, *, needed: bool = True
@@ -178,7 +201,7 @@ class Reader:
         return tuple(
             Finished(execution.status.completion_time, _failed(execution))
             for execution in _readable(WorkflowExecution, listed.items)
-            if execution.status.completion_time is not None
+            if execution.status.completion_time is not None and not execution.spec.dry_run
         )
 
 

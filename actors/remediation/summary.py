@@ -127,6 +127,20 @@ def remediated(seen: Observed, execution: WorkflowExecution, now: datetime) -> M
     )
 
 
+def rehearsed(seen: Observed, execution: WorkflowExecution, message: str) -> Message:
+    """A dry run: what would have been created, as it would have been."""
+    manifest = ["```", *execution.status.rendered.splitlines(), "```"] if execution.status.rendered else []
+    return _message(
+        f"Dry run: {_what(seen.request)}",
+        ("", [f"**{message}** Nothing was changed."]),
+        ("What broke", _broke(seen)),
+        ("Why", _why(seen)),
+        ("What would have been done", _parameters(execution.spec.parameters)),
+        ("What would have been created", manifest),
+        ("Where to look", _look(seen)),
+    )
+
+
 def self_resolved(seen: Observed, message: str, now: datetime) -> Message:
     return _message(
         f"Resolved without action: {_what(seen.request)} ({_since(seen.request, now)})",

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from actors.workflow_execution import phases
+from actors.workflow_execution import engines, phases
 from actors.workflow_execution.decide import COUNT, decide
+from actors.workflow_execution.marks import Ownership
 from actors.workflow_execution.observe import Observed, Reader
-from actors.workflow_execution.pipelinerun import Ownership
+from actors.workflow_execution.registered import Records
 from kubernaut_ray import names
 from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.contracts.statistics import ExecutionRecord
@@ -23,7 +24,7 @@ from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.signing import SigningKey
 
 
-class Statistics(Protocol):
+class Catalog(Records, Protocol):
     """Data Storage, as far as this controller uses it."""
 
     async def record(self, execution: ExecutionRecord) -> None: ...
@@ -39,10 +40,10 @@ class WorkflowExecutionController:
     model: type[CustomResource] = WorkflowExecution
     phases: PhaseTable = phases.TABLE
 
-    def __init__(self, deps: Deps, statistics: Statistics) -> None:
-        self._settings, self._statistics = deps.settings, statistics
+    def __init__(self, deps: Deps, catalog: Catalog) -> None:
+        self._settings, self._catalog = deps.settings, catalog
         self.performers: Mapping[str, Performer] = {COUNT: self._count}
-        self._reader = Reader(deps.client, deps.settings)
+        self._reader = Reader(deps.client, deps.settings, catalog)
         self._key = SigningKey.load(deps.settings.approval_key) if deps.settings.admission.required else None
         namespace = deps.settings.namespace
 
@@ -50,13 +51,14 @@ class WorkflowExecutionController:
             owner = Ownership.of(obj).execution
             return [Key(namespace, owner)] if owner else []
 
-        self.watches: tuple[Watch, ...] = (
+        self.watches: tuple[Watch, ...] = tuple(
             Watch(
-                resources.PIPELINE_RUN,
+                engines.ALL[name].resource,
                 executing,
                 namespace=deps.settings.execution.namespace,
                 labels=names.LABEL_WORKFLOW_EXECUTION,
-            ),
+            )
+            for name in deps.settings.execution.engines
         )
 
     def phase_of(self, status: WorkflowExecutionStatus) -> str:
@@ -75,11 +77,11 @@ class WorkflowExecutionController:
         """Nothing to open."""
 
     async def stop(self) -> None:
-        await self._statistics.close()
+        await self._catalog.close()
 
     async def _count(self, call: Call, /) -> None:
         """Tell how an execution ended. Telling twice counts once."""
-        await self._statistics.record(call.payload["record"])
+        await self._catalog.record(call.payload["record"])
 
 
 def build(deps: Deps) -> WorkflowExecutionController:

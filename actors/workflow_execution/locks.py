@@ -1,4 +1,4 @@
-"""Whose the target is: the verdict on a PipelineRun that holds the lock's name and is not ours."""
+"""Whose the target is: the verdict on a run, of any engine, that holds the lock's name and is not ours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from actors.workflow_execution.pipelinerun import Ownership, instant, is_over
+from actors.workflow_execution import engines
+from actors.workflow_execution.marks import Ownership
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 
@@ -16,16 +17,16 @@ _TERMINAL = (WorkflowExecutionPhase.COMPLETED, WorkflowExecutionPhase.FAILED)
 
 
 class Hold(StrEnum):
-    """What to do about a foreign PipelineRun."""
+    """What to do about a foreign run."""
 
     BUSY = "TargetBusy"
-    """It runs: this execution must not start."""
+    """It runs, or is about to: this execution must not start."""
     SETTLING = "HolderSettling"
     """It is over, and its execution has not taken note yet."""
     COOLING = "TargetCoolingDown"
     """It is over and kept as the target's lock for the cooldown."""
     RELEASABLE = "LockReleasable"
-    """It may be deleted: the same incident tries again, or its cooldown is over and nobody released it."""
+    """It may be deleted: the same incident tries again, its cooldown is over and nobody released it, or it will never start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,17 @@ def judge(
     now: datetime,
     cooldown: timedelta,
 ) -> Verdict:
-    """Judge a foreign PipelineRun; ``holder`` is the execution it was made for, if that exists still."""
-    if not is_over(run):
+    """Judge a foreign run; ``holder`` is the execution it was made for, if that exists still."""
+    engine = engines.of(run)
+    if engine.held(run):  # never started: it is about to, or it was left behind by a process that came too late
+        waited_for = holder is not None and holder.status.phase not in _TERMINAL
+        return Verdict(Hold.BUSY if waited_for else Hold.RELEASABLE)
+    if not engine.is_over(run):
         return Verdict(Hold.BUSY)
     if holder is not None and holder.status.phase not in _TERMINAL:
         return Verdict(Hold.SETTLING)
     if Ownership.of(run).remediation == remediation:
         return Verdict(Hold.RELEASABLE)
-    ended = instant(run, "completionTime")
+    ended = engine.ended(run)
     until = (ended + cooldown) if ended is not None else now
     return Verdict(Hold.RELEASABLE) if now >= until else Verdict(Hold.COOLING, until)

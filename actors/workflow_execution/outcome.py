@@ -1,4 +1,4 @@
-"""How an execution ended, read from its PipelineRun and TaskRuns: structured facts first, words last.
+"""How an execution ended, read from its PipelineRun and TaskRuns, and how any failure is told: facts first, words last.
 
 A step's termination reason and exit code are facts; a message is searched only where they say nothing. The summary is one
 paragraph that a person and the recovery analysis can work with. A step may have printed anything: secrets are taken out here,
@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from actors.workflow_execution.pipelinerun import instant, succeeded
+from actors.workflow_execution.marks import instant
+from actors.workflow_execution.pipelinerun import succeeded
 from kubernaut_ray.clock import format_duration
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.workflow_execution import ExecutionFailureDetails, PipelineRunSummary, WorkflowExecution
@@ -58,7 +59,7 @@ _BY_WORDS = (
     (Reason.CONFIGURATION_ERROR, ("invalid", "configuration")),
     (Reason.TASK_FAILED, ("taskfailed",)),
 )
-_NOT_EXECUTED = (Reason.IMAGE_PULL_BACK_OFF, Reason.CONFIGURATION_ERROR, Reason.RESOURCE_EXHAUSTED)
+NOT_EXECUTED = (Reason.IMAGE_PULL_BACK_OFF, Reason.CONFIGURATION_ERROR, Reason.RESOURCE_EXHAUSTED)
 _EXECUTED = (Reason.OOM_KILLED, Reason.DEADLINE_EXCEEDED, Reason.FORBIDDEN, Reason.TASK_FAILED)
 _NEXT = {
     Reason.OOM_KILLED: "Give the workflow's step more memory, or look for what made it grow.",
@@ -74,8 +75,8 @@ _NEXT = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Culprit:
-    """The TaskRun and step that failed; empty where there is none."""
+class Culprit:
+    """The task and step that failed; empty where there is none."""
 
     index: int = 0
     task: str = ""
@@ -117,21 +118,41 @@ def failure(
     """Return the details of a failed PipelineRun."""
     condition = succeeded(run)
     culprit = _culprit(run, task_runs)
-    reason = _reason(condition, culprit)
-    started, ended = instant(run, "startTime"), instant(run, "completionTime")
-    took = format_duration((ended or now) - started) if started else ""
-    message = redact(culprit.message or str(condition.get("message", "")))
-    executed = _was_executed(run, reason)
+    reason = reason_of(condition, culprit)
+    return details(
+        execution,
+        culprit,
+        reason,
+        culprit.message or str(condition.get("message", "")),
+        began=instant(run, "startTime"),
+        ended=instant(run, "completionTime") or now,
+        executed=_was_executed(run, reason),
+    )
+
+
+def details(
+    execution: WorkflowExecution,
+    culprit: Culprit,
+    reason: Reason,
+    message: str,
+    *,
+    began: datetime | None,
+    ended: datetime,
+    executed: bool,
+) -> ExecutionFailureDetails:
+    """Tell a failure that was seen, with its secrets taken out."""
+    took = format_duration(ended - began) if began else ""
+    told = redact(message)
     return ExecutionFailureDetails(
         failed_task_index=culprit.index,
         failed_task_name=culprit.task[:253],
         failed_step_name=culprit.step[:253],
         reason=reason,
-        message=message[:32768],
+        message=told[:32768],
         exit_code=culprit.exit_code,
-        failed_at=ended or now,
+        failed_at=ended,
         execution_time_before_failure=took,
-        natural_language_summary=_sentence(execution, culprit, reason, message, took, executed=executed),
+        natural_language_summary=_sentence(execution, culprit, reason, told, took, executed=executed),
         was_execution_failure=executed,
     )
 
@@ -139,7 +160,7 @@ def failure(
 def failure_without_run(
     execution: WorkflowExecution, reason: Reason, message: str, now: datetime, *, executed: bool
 ) -> ExecutionFailureDetails:
-    """Return the details of an execution that has no PipelineRun to read: it was never made, or it is gone."""
+    """Return the details of an execution that has no run to read: it was never made, or it is gone."""
     started = execution.status.start_time
     took = format_duration(now - started) if started else ""
     return ExecutionFailureDetails(
@@ -147,12 +168,12 @@ def failure_without_run(
         message=message[:32768],
         failed_at=now,
         execution_time_before_failure=took,
-        natural_language_summary=_sentence(execution, _Culprit(), reason, message, took, executed=executed),
+        natural_language_summary=_sentence(execution, Culprit(), reason, message, took, executed=executed),
         was_execution_failure=executed,
     )
 
 
-def _culprit(run: Object, task_runs: Sequence[Object]) -> _Culprit:
+def _culprit(run: Object, task_runs: Sequence[Object]) -> Culprit:
     """Return the first failed TaskRun in the pipeline's order; a failed one before a cancelled one."""
     order = [c.get("name") for c in (run.get("status") or {}).get("childReferences") or ()]
     ranked = sorted(
@@ -163,14 +184,14 @@ def _culprit(run: Object, task_runs: Sequence[Object]) -> _Culprit:
         ),
     )
     if not ranked:
-        return _Culprit()
+        return Culprit()
     task_run = ranked[0]
     name = task_run["metadata"]["name"]
     condition, step = succeeded(task_run), _failed_step(task_run)
     terminated = step.get("terminated") or {}
     labels = task_run["metadata"].get("labels") or {}
     told = next((r["value"] for r in (task_run.get("status") or {}).get("results") or () if r["name"] == "summary"), "")
-    return _Culprit(
+    return Culprit(
         index=order.index(name) if name in order else 0,
         task=labels.get("tekton.dev/pipelineTask", name),
         step=str(step.get("name", "")),
@@ -189,7 +210,7 @@ def _failed_step(task_run: Object) -> Object:
     return {}
 
 
-def _reason(condition: Object, culprit: _Culprit) -> Reason:
+def reason_of(condition: Object, culprit: Culprit) -> Reason:
     if condition.get("reason") == "PipelineRunTimeout" or culprit.reason == "TaskRunTimeout":
         return Reason.DEADLINE_EXCEEDED
     if culprit.step_reason == "OOMKilled":
@@ -215,12 +236,12 @@ def _reason(condition: Object, culprit: _Culprit) -> Reason:
 def _was_executed(run: Object, reason: Reason) -> bool:
     status = run.get("status") or {}
     if status.get("startTime"):
-        return reason not in _NOT_EXECUTED
+        return reason not in NOT_EXECUTED
     return bool(status.get("childReferences")) or reason in _EXECUTED
 
 
 def _sentence(
-    execution: WorkflowExecution, culprit: _Culprit, reason: Reason, message: str, took: str, *, executed: bool
+    execution: WorkflowExecution, culprit: Culprit, reason: Reason, message: str, took: str, *, executed: bool
 ) -> str:
     ref = execution.spec.workflow_ref
     workflow = f"{ref.workflow_name or ref.workflow_id} {ref.version}".strip()

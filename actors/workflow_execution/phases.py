@@ -8,14 +8,15 @@ from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 TABLE = PhaseTable(
     "WorkflowExecution",
     {
-        "": {Phase.PENDING: "it was seen, and its PipelineRun is protected by a finalizer"},
+        "": {Phase.PENDING: "it was seen, and its run is protected by a finalizer"},
         Phase.PENDING: {
-            Phase.RUNNING: "its PipelineRun exists, which makes the target its own",
+            Phase.RUNNING: "its run exists, which makes the target its own",
+            Phase.COMPLETED: "a dry run: its run was rendered and not created",
             Phase.FAILED: "it cannot be executed: wrong specification, or the target belongs to a running execution",
         },
         Phase.RUNNING: {
-            Phase.COMPLETED: "the PipelineRun succeeded",
-            Phase.FAILED: "the PipelineRun failed, was deleted, or never ended",
+            Phase.COMPLETED: "the run succeeded",
+            Phase.FAILED: "the run failed, was deleted, or never ended",
         },
         Phase.COMPLETED: {},
         Phase.FAILED: {},

@@ -160,7 +160,8 @@ def _what_a_child_did(event_type: str, data: Data) -> str:
         case ["orchestrator", "approval", _]:
             return _joined(text("decision"), text("message"))
         case ["workflow", "started"]:
-            return f"{_workflow(data)} began as PipelineRun {text('pipeline_run')}"
+            kind = "Job" if text("engine") == "job" else "PipelineRun"
+            return f"{_workflow(data)} began as {kind} {text('pipeline_run')}"
         case ["workflow", "completed"]:
             results = ", ".join(f"{name}: {value}" for name, value in data.pairs("results").items())
             return f"{_workflow(data)} succeeded{f' ({results})' if results else ''}"

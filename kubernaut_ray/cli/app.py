@@ -14,6 +14,7 @@ from kubernaut_ray.cli import (
     decide,
     demo,
     doctor,
+    intervene,
     policy,
     send,
     silence,
@@ -55,6 +56,8 @@ app.command("status")(status.status)
 app.command("timeline")(timeline.timeline)
 app.command("approve")(decide.approve)
 app.command("reject")(decide.reject)
+app.command("cancel")(intervene.cancel)
+app.command("unblock")(intervene.unblock)
 app.add_typer(workflow.app, name="workflow")
 app.add_typer(silence.app, name="silence")
 app.add_typer(policy.app, name="policy")

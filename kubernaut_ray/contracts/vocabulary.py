@@ -194,12 +194,30 @@ def _types() -> Iterable[EventType]:
 
     execution = (Category.EXECUTION, "workflow-execution-controller")
     run, more = "workflow_id workflow_name version container_image target_resource parameters", "pipeline_run"
-    yield of("workflow.started", *execution, "the workflow began", f"{run} pipeline_run", outcomes=(P,))
+    yield of(
+        "workflow.started",
+        *execution,
+        "the workflow began",
+        f"{run} pipeline_run",
+        may="engine signature",
+        outcomes=(P,),
+    )
     yield of("workflow.completed", *execution, "the workflow succeeded", f"{run} results", may=f"{more} duration")
     yield of(
         "workflow.failed", *execution, "the workflow failed", f"{run} reason was_execution_failure",
         may=f"{more} message summary exit_code failed_task failed_task_index failed_step failed_at time_before_failure",
         outcomes=(F,),
+    )  # fmt: skip
+    yield of(
+        "workflow.rehearsed",
+        *execution,
+        "what would have run was rendered, and not created",
+        f"{run} manifest",
+        may=more,
+    )
+    yield of(
+        "workflowexecution.block.cleared", *execution, "a person let workflows run again on the target",
+        f"{run} cleared_by cleared_at reason", may=more,
     )  # fmt: skip
     yield of("workflow.cancelled", *execution, "the workflow was called off", f"{run} was", may=more, outcomes=(F,))
 

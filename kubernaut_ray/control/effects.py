@@ -5,14 +5,19 @@ Called by ``reconcile.py`` only. It decides nothing and swallows nothing but wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
+from kubernaut_ray.contracts import fencing
 from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.control.decision import Audit, Call, Create, Delete, Effect, Patch, Performer
+from kubernaut_ray.control.lease import Fenced
 from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube.client import KubeClient, Object
-from kubernaut_ray.kube.errors import AlreadyExists, Conflict, NotFound
+from kubernaut_ray.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound
+
+Stamping = Callable[[Mapping[str, Any]], Mapping[str, str]]
+"""Returns the annotations by which an object to create says who owns its shard. Raises ``Fenced``."""
 
 
 class NameTaken(Permanent):
@@ -30,8 +35,11 @@ class NameTaken(Permanent):
 class Effects:
     """Performs the effects of one controller."""
 
-    def __init__(self, client: KubeClient, audit: AuditSink, performers: Mapping[str, Performer]) -> None:
+    def __init__(
+        self, client: KubeClient, audit: AuditSink, performers: Mapping[str, Performer], stamp: Stamping
+    ) -> None:
         self._client = client
+        self._stamp = stamp
         self._audit = audit
         self._performers = performers
 
@@ -53,10 +61,17 @@ class Effects:
         return None
 
     async def _create(self, effect: Create) -> Object:
+        metadata = effect.obj["metadata"]
+        annotations = {**(metadata.get("annotations") or {}), **self._stamp(effect.obj)}
+        body = {**effect.obj, "metadata": {**metadata, "annotations": annotations}} if annotations else effect.obj
         try:
-            return await self._client.create(effect.resource, effect.obj)
+            return await self._client.create(effect.resource, body)
         except AlreadyExists:
-            metadata = effect.obj["metadata"]
+            pass
+        except Forbidden as error:
+            if error.reason == fencing.REFUSED:
+                raise Fenced(str(error)) from error
+            raise
         try:
             existing = await self._client.get(effect.resource, metadata["name"], metadata.get("namespace"))
         except NotFound as error:

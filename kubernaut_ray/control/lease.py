@@ -1,9 +1,10 @@
-"""Ownership of a shard range: one ``coordination.k8s.io`` Lease each, so that two Ray clusters never work on the same shards.
+"""One ``coordination.k8s.io`` Lease held by one process at a time: the event watcher's, and each member's of a fleet.
 
 The holder renews every few seconds and counts itself the owner only for as long as its last renewal reaches, by its own
 monotonic clock; whoever wants the Lease takes it when it has not moved for its whole duration, by *its* own clock (as
 client-go does: clocks of two machines are never compared). ``leaseTransitions`` grows with every change of hands, and the
-holder's identity carries it: it is the fencing token, and a restarted process is a new holder even under its old name.
+holder's identity carries it: a restarted process is a new holder even under its old name. What a member holds beside its
+Lease is in ``shard_lease.py``.
 
 Nothing is done for the caller on loss but telling: ``check`` raises ``Fenced``, ``lost`` is set.
 """
@@ -11,8 +12,9 @@ Nothing is done for the caller on loss but telling: ``check`` raises ``Fenced``,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -27,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class Fenced(Retryable):
-    """The shards belong to somebody else, or to nobody we know of."""
+    """The shards belong to somebody else, or to nobody we know of: this process is not their owner now."""
 
 
 class Lease:
@@ -44,6 +46,7 @@ class Lease:
         renew: float = 5.0,
         now: clock.Clock = clock.utcnow,
         monotonic: Callable[[], float] = time.monotonic,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.token = 0
@@ -54,18 +57,30 @@ class Lease:
         self._client, self._namespace, self._stem = client, namespace, stem
         self._duration, self._renew = duration, renew
         self._now, self._monotonic = now, monotonic
+        self._labels = dict(labels or {})
         self._held_until = float("-inf")
         self._seen: tuple[str, float] = ("", 0.0)
         self._object: Object | None = None
         self._claimed = False
+        self._doubted = asyncio.Event()
 
     @property
     def identity(self) -> str:
         return f"{self._stem}#{self.token}"
 
     @property
+    def uid(self) -> str:
+        """Of the Lease as last seen; empty before it was taken."""
+        return str((self._object or {}).get("metadata", {}).get("uid", ""))
+
+    @property
     def held(self) -> bool:
         return self._monotonic() < self._held_until
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the last renewal reaches; 0 when not held."""
+        return max(0.0, self._held_until - self._monotonic())
 
     def check(self) -> None:
         """Raise ``Fenced`` unless this process is the owner right now."""
@@ -76,8 +91,7 @@ class Lease:
         """Wait until the Lease is ours; outages of the API server are waited out."""
         while True:
             try:
-                if await self._try():
-                    self.lost.clear()
+                if await self.attempt():
                     log.info("lease.acquired", lease=self.name, holder=self.identity, token=self.token)
                     return
             except KubernautError as error:
@@ -87,19 +101,32 @@ class Lease:
     async def keep(self) -> None:
         """Renew until the Lease is lost; returns then, with ``lost`` set."""
         while True:
-            await asyncio.sleep(self._renew)
-            try:
-                await self._renewed()
-            except (Conflict, NotFound):
-                if not await self._still_ours():
-                    break
-            except KubernautError as error:
-                log.warning("lease.renewal_failed", lease=self.name, error=str(error))
-            if not self.held:
-                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubted.wait(), self._renew)
+            self._doubted.clear()
+            if not await self.renew():
+                return
+
+    def doubt(self) -> None:
+        """Have ``keep`` look at once whether the Lease is ours still: somebody said that it is not."""
+        self._doubted.set()
+
+    async def renew(self) -> bool:
+        """Renew once; ``False`` when the Lease is lost."""
+        try:
+            await self._renewed()
+            kept = True
+        except (Conflict, NotFound):
+            kept = await self._still_ours()
+        except KubernautError as error:
+            kept = True
+            log.warning("lease.renewal_failed", lease=self.name, error=str(error))
+        if kept and self.held:
+            return True
         self._claimed, self._held_until = False, float("-inf")
         self.lost.set()
         log.warning("lease.lost", lease=self.name, holder=self.identity)
+        return False
 
     async def release(self) -> None:
         """Give the Lease up at once, so that the next owner need not wait. Best effort: it expires anyway."""
@@ -117,7 +144,8 @@ class Lease:
                 log.info("lease.release_failed", lease=self.name, error=str(error))
                 return
 
-    async def _try(self) -> bool:
+    async def attempt(self) -> bool:
+        """Take the Lease if it is free; ``False`` when it is not, or somebody else was faster."""
         began, before = self._monotonic(), self.token
         try:
             try:
@@ -138,6 +166,7 @@ class Lease:
             self.token, self._claimed = before, False
             return False
         self._held_until = began + self._duration
+        self.lost.clear()
         return True
 
     def _free(self, current: Object) -> bool:
@@ -184,4 +213,6 @@ class Lease:
             "leaseTransitions": self.token,
         }
         metadata = {**(current.get("metadata") or {}), "name": self.name, "namespace": self._namespace}
+        if self._labels:
+            metadata["labels"] = {**(metadata.get("labels") or {}), **self._labels}
         return {"metadata": metadata, "spec": spec}

@@ -7,7 +7,7 @@ Conflict             at once, again (a few times in a row, then like Retryable)
 Retryable            backoff, or later when the error says so
 ValidationError      the object was edited into something unreadable: Warning Event, looked at again after a minute
 Permanent            Warning Event, looked at again after a minute, then ever more rarely
-Fenced               like Retryable; when the shards turn out to be another's, everything here is dropped
+Fenced               like Retryable, told once; when the shards turn out to be another's, everything here is dropped
 no end in sight      cut off after two minutes, then like Retryable
 anything else        a bug: logged with its trace, backoff
 ===================  ==============================================================================================
@@ -31,9 +31,10 @@ from kubernaut_ray import clock as clocks
 from kubernaut_ray.control import events, shards
 from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.control.decision import Controller, Key, Watch
-from kubernaut_ray.control.lease import Fenced, Lease
+from kubernaut_ray.control.lease import Fenced
 from kubernaut_ray.control.queue import Closed, WorkQueue
 from kubernaut_ray.control.reconcile import Outcome, Reconciler
+from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.control.stats import LoopStats, Result
 from kubernaut_ray.errors import KubernautError, Permanent, Retryable
@@ -66,7 +67,7 @@ class ControlLoop:
         settings: FleetSettings,
         namespace: str | None,
         shard_range: ShardRange | None = None,
-        lease: Lease | None = None,
+        lease: ShardLease | None = None,
         clock: clocks.Clock = clocks.utcnow,
     ) -> None:
         self.stats = LoopStats()
@@ -82,6 +83,7 @@ class ControlLoop:
         self._written: dict[Key, str] = {}
         self._conflicts: Counter[Key] = Counter()
         self._draining = asyncio.Event()
+        self._told_fenced = False
 
     @property
     def state(self) -> str:
@@ -151,6 +153,7 @@ class ControlLoop:
         self._own = self._watch_own()
         self._caches = (self._own, *(self._watch_other(watch) for watch in self._controller.watches))
         self._written.clear()
+        self._told_fenced = False
         feeders = [asyncio.create_task(cache.run()) for cache in self._caches]
         feeders.append(asyncio.create_task(self._resync()))
         if self._shards.sweeps:
@@ -207,6 +210,7 @@ class ControlLoop:
             except Fenced as error:
                 result = Result.FENCED
                 self._queue.retry(key, after=error.after)  # if it was only a long pause, the shards are still ours
+                self._fenced(error)
             except Retryable as error:
                 result = Result.RETRY
                 delay = self._queue.retry(key, after=error.after)
@@ -227,6 +231,15 @@ class ControlLoop:
                 self.stats.last_error = f"{key}: {type(error).__name__}: {error}"
                 log.exception("reconcile.broke", again_in=round(delay, 2))
         self.stats.took(time.monotonic() - began, result)
+
+    def _fenced(self, error: Fenced) -> None:
+        """Tell it once a tenure, and find out what is true."""
+        if not self._told_fenced:
+            self._told_fenced = True
+            self.stats.last_error = f"Fenced: {error}"
+            log.warning("reconcile.fenced", error=str(error))
+        if self._lease is not None:
+            self._lease.doubt()
 
     def _settle(self, key: Key, outcome: Outcome) -> Result:
         self._queue.succeed(key)

@@ -7,6 +7,7 @@ repaired by running this again.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -21,9 +22,14 @@ from kubernaut_ray.kube.errors import NotFound
 
 
 class Fence(Protocol):
-    """Says whether this process still owns its shards. ``check`` raises ``Fenced`` when it does not."""
+    """Says whether this process still owns its shards. ``check`` and ``stamp`` raise ``Fenced`` when it does not.
+
+    ``stamp`` returns what an object that is created shall say about that, as annotations.
+    """
 
     def check(self) -> None: ...
+
+    def stamp(self, obj: Mapping[str, Any], /) -> Mapping[str, str]: ...
 
 
 class Unfenced:
@@ -31,6 +37,10 @@ class Unfenced:
 
     def check(self) -> None:
         """Always the owner."""
+
+    def stamp(self, _: Mapping[str, Any], /) -> Mapping[str, str]:
+        """Nothing to say."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +75,8 @@ class Reconciler:
         self._controller = controller
         self._client = client
         self._clock = clock
-        self._effects = Effects(client, audit, controller.performers)
         self._fence: Fence = fence or Unfenced()
+        self._effects = Effects(client, audit, controller.performers, self._fence.stamp)
 
     async def __call__(self, key: Key) -> Outcome:
         """Bring one object a step further. Raises what the API server, the services and the tables raise."""

@@ -1,7 +1,8 @@
 """Shards: which part of a kind's objects one actor works on, and how objects made by hand get their shard label.
 
-64 virtual shards, by the RemediationRequest's name (``names.shard_of``). A fleet of n actors for a kind divides them into n
-ranges; resizing the fleet moves ranges, never objects.
+64 virtual shards, by the RemediationRequest's name (``names.shard_of``), in 16 blocks of 4 with a Lease each. A fleet of n
+actors for a kind divides the blocks into n ranges; resizing the fleet moves blocks, never objects, and fleets of different
+sizes meet at the same Leases.
 """
 
 from __future__ import annotations
@@ -47,16 +48,23 @@ class ShardRange:
         return f"{names.LABEL_SHARD} in ({','.join(str(shard) for shard in range(self.first, self.last + 1))})"
 
     @property
+    def blocks(self) -> tuple[int, ...]:
+        """The first shard of each block in this range. Raises ``ValueError`` for a range that cuts a block in two."""
+        if self.first % names.BLOCK_SHARDS or (self.last + 1) % names.BLOCK_SHARDS:
+            raise ValueError(f"shards {self}: whole blocks of {names.BLOCK_SHARDS} only")
+        return tuple(range(self.first, self.last + 1, names.BLOCK_SHARDS))
+
+    @property
     def sweeps(self) -> bool:
         """Whether this range's owner labels what nobody labelled: exactly one range does."""
         return self.first == 0
 
 
 def ranges(actors: int) -> tuple[ShardRange, ...]:
-    """Divide all shards among this many actors, as evenly as can be."""
-    if not 1 <= actors <= names.VIRTUAL_SHARDS:
-        raise ValueError(f"{actors} actors: between 1 and {names.VIRTUAL_SHARDS} can share the shards")
-    bounds = [names.VIRTUAL_SHARDS * index // actors for index in range(actors + 1)]
+    """Divide all shards among this many actors, as evenly as whole blocks can be."""
+    if not 1 <= actors <= names.SHARD_BLOCKS:
+        raise ValueError(f"{actors} actors: between 1 and {names.SHARD_BLOCKS} can share the shards")
+    bounds = [names.SHARD_BLOCKS * index // actors * names.BLOCK_SHARDS for index in range(actors + 1)]
     return tuple(ShardRange(low, high - 1) for low, high in pairwise(bounds))
 
 
@@ -70,7 +78,7 @@ def missing_labels(obj: Object) -> Mapping[str, Any]:
     return {"metadata": {"labels": names.shard_label(remediation_of(obj))}}
 
 
-def remediation_of(obj: Object) -> str:
+def remediation_of(obj: Mapping[str, Any]) -> str:
     """The name of the RemediationRequest that an object belongs to: its label, its reference, its owner, or itself."""
     metadata = obj.get("metadata") or {}
     if label := (metadata.get("labels") or {}).get(names.LABEL_REMEDIATION):

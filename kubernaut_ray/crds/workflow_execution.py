@@ -1,4 +1,7 @@
-"""WorkflowExecution: one run of one workflow on one target, mapped to one PipelineRun."""
+"""WorkflowExecution: one run of one workflow on one target, mapped to one PipelineRun, or one Job.
+
+The fields named after the PipelineRun tell of the Job where the engine is ``job``.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,8 @@ class WorkflowExecutionSpec(Model):
     deadline: Timestamp | None = None
     approval: Grant | None = None
     """The leave under which it runs, where leave was needed."""
+    dry_run: bool = False
+    """Render what would be created, have the API server judge it, and create nothing."""
 
 
 class PipelineRunSummary(Model):
@@ -70,6 +75,8 @@ class WorkflowExecutionStatus(Model):
     phase: WorkflowExecutionPhase | None = None
     observed_generation: int | None = None
     message: Text = ""
+    admitted_at: Timestamp | None = None
+    """When it got its place among those that may run at a time; empty while it waits for its turn."""
     start_time: Timestamp | None = None
     completion_time: Timestamp | None = None
     duration: ShortText = ""
@@ -80,6 +87,8 @@ class WorkflowExecutionStatus(Model):
     """What the pipeline reported as results."""
     lock_released: bool = False
     failure_details: ExecutionFailureDetails | None = None
+    rendered: Text = ""
+    """The manifest that a dry run did not create, as YAML."""
     block_clearance: BlockClearance | None = None
     conditions: Annotated[tuple[Condition, ...], Field(max_length=32)] = ()
 
@@ -98,7 +107,7 @@ class WorkflowExecution(CustomResource):
             PrinterColumn("PipelineRun", ".status.pipelineRunRef.name", priority=1),
             PrinterColumn("Age", ".metadata.creationTimestamp", "date"),
         ),
-        selectable_fields=(".spec.targetResource",),
+        selectable_fields=(".spec.targetResource", ".status.lockReleased"),
     )
 
     spec: Annotated[WorkflowExecutionSpec, Field(json_schema_extra=IMMUTABLE)]

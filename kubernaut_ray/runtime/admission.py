@@ -1,7 +1,7 @@
 """Installing the admission webhook for ``up``: its certificate, its tokens, its key, and the configurations that call it.
 
-The order matters: files first, then the replica that serves, then the configurations. Once they are installed, decisions are
-refused while the replica is away. Nothing here answers a review; ``serve_apps.admission`` does.
+The order matters: files first, then the replica that serves, then the configurations. Once they are installed, decisions and
+runs of executions are refused while the replica is away. Nothing here answers a review; ``serve_apps.admission`` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from kubernaut_ray import shipped
+from kubernaut_ray import names, shipped
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.kube.embedded import pki
@@ -32,7 +32,12 @@ ISSUER = pki.Issuer(
 )
 CHECK = 12 * 3600.0
 """How often the certificate's age is looked at; it is renewed in its last thirty days."""
-_KINDS = (resources.MUTATING_WEBHOOKS, resources.VALIDATING_WEBHOOKS)
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+_INSTALLED = (
+    (resources.MUTATING_WEBHOOKS, "kubernaut-approvals"),
+    (resources.VALIDATING_WEBHOOKS, "kubernaut-approvals"),
+    (resources.VALIDATING_WEBHOOKS, "kubernaut-fencing"),
+)
 
 
 def folder(settings: Settings) -> Path:
@@ -65,6 +70,7 @@ def configurations(settings: Settings) -> list[dict[str, Any]]:
     """Return the shipped configurations, calling this machine instead of a Service."""
     bundle = base64.b64encode((folder(settings) / "ca.crt").read_bytes()).decode()
     text = (shipped.directory() / "webhooks" / "webhooks.yaml").read_text()
+    named = {names.SYSTEM_NAMESPACE: settings.namespace, names.WORKFLOW_NAMESPACE: settings.execution.namespace}
     made = []
     for document in yaml.safe_load_all(text):
         configuration = copy.deepcopy(document)
@@ -73,7 +79,8 @@ def configurations(settings: Settings) -> list[dict[str, Any]]:
             path = webhook["clientConfig"]["service"]["path"]
             webhook["clientConfig"] = {"url": f"https://{_host(settings)}{path}", "caBundle": bundle}
             webhook["timeoutSeconds"] = settings.admission.timeout
-            webhook["namespaceSelector"]["matchLabels"] = {"kubernetes.io/metadata.name": settings.namespace}
+            labels = webhook["namespaceSelector"]["matchLabels"]
+            labels[NAMESPACE_NAME] = named.get(labels[NAMESPACE_NAME], labels[NAMESPACE_NAME])
         made.append(configuration)
     return made
 
@@ -84,10 +91,10 @@ async def install(client: KubeClient, settings: Settings) -> None:
 
 
 async def remove(client: KubeClient) -> None:
-    """Take back what an earlier run installed: a webhook that nobody serves would refuse every decision."""
-    for kind in _KINDS:
+    """Take back what an earlier run installed: a webhook that nobody serves would refuse every decision and every run."""
+    for kind, name in _INSTALLED:
         try:
-            await client.delete(kind, "kubernaut-approvals")
+            await client.delete(kind, name)
         except NotFound:
             continue
 

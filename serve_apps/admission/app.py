@@ -16,11 +16,12 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp
 
-from kubernaut_ray.crds import RemediationApprovalRequest, RemediationRequest
+from kubernaut_ray.crds import RemediationApprovalRequest, RemediationRequest, WorkflowExecution
 from kubernaut_ray.errors import KubernautError
 from kubernaut_ray.kube.client import UserInfo
-from serve_apps.admission import approvals, requesters, review
+from serve_apps.admission import approvals, clearances, fencing, requesters, review
 from serve_apps.admission.approvals import Desk
+from serve_apps.admission.fencing import Leases
 from serve_apps.admission.review import Allowed, Denied, Verdict
 from serve_apps.http import Rule, install
 
@@ -59,6 +60,7 @@ class Deps:
     """What the webhook works with. ``listening`` serves the app over TLS while it runs; ``close`` lets go of the clients."""
 
     desk: Desk
+    leases: Leases
     caller_token: Path | None = None
     listening: Listening = lambda _: nullcontext()
     close: Callable[[], Awaitable[None]] | None = None
@@ -84,11 +86,11 @@ def create_app(deps: Deps) -> FastAPI:
 
     @app.post("/mutate")
     async def mutate(request: Request) -> Response:
-        return await _reviewed(request, deps.desk, mutating=True)
+        return await _reviewed(request, deps, mutating=True)
 
     @app.post("/validate")
     async def validate(request: Request) -> Response:
-        return await _reviewed(request, deps.desk, mutating=False)
+        return await _reviewed(request, deps, mutating=False)
 
     open_paths = () if deps.caller_token is not None else ("/mutate", "/validate")
     install(
@@ -102,10 +104,10 @@ def create_app(deps: Deps) -> FastAPI:
     return app
 
 
-async def _reviewed(request: Request, desk: Desk, *, mutating: bool) -> Response:
+async def _reviewed(request: Request, deps: Deps, *, mutating: bool) -> Response:
     asked = review.read(await request.body())
     try:
-        verdict = await _verdict(asked, desk, mutating=mutating)
+        verdict = await _verdict(asked, deps, mutating=mutating)
     except KubernautError as error:
         log.warning("admission.unanswered", name=asked.name, by=asked.user_info.username, error=str(error))
         verdict = Denied(
@@ -116,10 +118,15 @@ async def _reviewed(request: Request, desk: Desk, *, mutating: bool) -> Response
     return Response(review.answer(asked, verdict), media_type=_JSON)
 
 
-async def _verdict(asked: review.Request, desk: Desk, *, mutating: bool) -> Verdict:
+async def _verdict(asked: review.Request, deps: Deps, *, mutating: bool) -> Verdict:
+    if (asked.resource.group, asked.resource.resource) in fencing.RUNS:
+        creates = asked.operation == "CREATE" and not asked.sub_resource and not mutating
+        return await fencing.judge(asked, deps.leases) if creates else Allowed()
     match (asked.resource.resource, asked.sub_resource, asked.operation):
         case (RemediationApprovalRequest.META.plural, "status", "UPDATE"):
-            return await (approvals.stamp if mutating else approvals.judge)(asked, desk)
+            return await (approvals.stamp if mutating else approvals.judge)(asked, deps.desk)
+        case (WorkflowExecution.META.plural, "status", "UPDATE"):
+            return clearances.stamp(asked, deps.desk.now) if mutating else clearances.judge(asked)
         case (RemediationRequest.META.plural, "", "CREATE" | "UPDATE") if mutating:
             return requesters.stamp(asked)
         case _:

@@ -12,7 +12,9 @@ from starlette.types import ASGIApp
 
 from kubernaut_ray import clock, names
 from kubernaut_ray.clients.data_storage import DataStorage
-from kubernaut_ray.kube.client import KubeClient, UserInfo
+from kubernaut_ray.kube import resources
+from kubernaut_ray.kube.client import KubeClient, Object, UserInfo
+from kubernaut_ray.kube.errors import NotFound
 from kubernaut_ray.signing import SigningKey
 from serve_apps.admission.app import SERVICE, Deps, create_app
 from serve_apps.admission.approvals import Desk
@@ -49,6 +51,12 @@ class Host:
         async def may(user: UserInfo) -> bool:
             return await client.may(user, verb="update", group=names.GROUP, resource="approvals")
 
+        async def lease(name: str) -> Object | None:
+            try:
+                return await client.get(resources.LEASE, name, settings.namespace)
+            except NotFound:
+                return None
+
         def over_tls(app: ASGIApp) -> AbstractAsyncContextManager[None]:
             return listening(
                 app,
@@ -59,7 +67,7 @@ class Host:
             )
 
         desk = Desk(key, storage, may, names.PLATFORM_USER, clock.utcnow)
-        self._app = create_app(Deps(desk, admission.caller_token, over_tls, close))
+        self._app = create_app(Deps(desk, lease, admission.caller_token, over_tls, close))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app

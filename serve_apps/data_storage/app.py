@@ -100,7 +100,8 @@ def describe(lifespan: Lifespan | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
     )
-    parts = (audit, ledger, timeline, notifications, workflows, investigations, executions, backups)
+    # Routes are tried in turn: those that are asked most come first.
+    parts = (workflows, audit, ledger, timeline, notifications, investigations, executions, backups)
     for part in parts:
         app.include_router(part.router, responses=refusals())
     for path in ("/health", "/health/live"):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog import cells, index, lexical, match, thesaurus
+from catalog import cells, index, lexical, match, outline, thesaurus
 from catalog.draft import Draft
 from catalog.embed import Lexicon, Remembering
 from catalog.lexical import K1, MAX_QUERY_WEIGHT, B, Lexical
@@ -227,7 +227,7 @@ def test_words_looked_up_either_way_score_the_same(
     asked = np.asarray(sorted(data.draw(st.sets(st.integers(0, len(made) - 1)))), dtype=np.int64)
     scores = lists.scores(query)
     assert scores.tolist() == rows.scores(query).tolist()
-    assert scores[asked].tolist() == lists.scores_of(query, asked).tolist()
+    assert scores[asked].tolist() == lists.scores_of(lists.asked(query), asked).tolist()
     assert plain_bm25(made, query) == pytest.approx(scores.tolist(), abs=1e-6)
 
 
@@ -261,6 +261,12 @@ def test_one_pass_finds_every_concept(said: str) -> None:
     lowered = said.lower()
     spoken = {n for n, concept in enumerate(thesaurus.CONCEPTS) if concept.pattern.search(lowered)}
     assert spoken <= set(thesaurus.spoken_of(lowered))
+    each = {
+        n: [m.start() for m in concept.pattern.finditer(lowered)]
+        for n, concept in enumerate(thesaurus.CONCEPTS)
+        if n in spoken
+    }
+    assert each == {place: starts for place, starts in thesaurus.said_in(lowered) if starts}
 
 
 def many(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -331,3 +337,54 @@ def test_equal_queries_are_embedded_once() -> None:
     remembering.embed(["a node", "a pod"])
     assert seen == ["a node", "a node", "a pod"]
     assert (EMBEDDER.fingerprint, 512, False) == (remembering.fingerprint, remembering.dimension, remembering.slow)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
+def test_outlines_lose_next_to_nothing(share: float) -> None:
+    """Of the ten nearest of many, 99 in a hundred are among those that their outlines speak for, and few others are."""
+    dice = np.random.default_rng(3)
+    vectors, asked = many(9000, 1)
+    # As texts have it: a few directions in a space of many.
+    turned = np.linalg.qr(dice.normal(size=(256, 256)))[0][:64].astype(np.float32)
+    vectors, asked = vectors @ turned, asked @ turned
+    axes = outline.directions(vectors[:128])
+    assert 0 < axes.shape[1] <= 64
+    whole = outline.Outlines(axes, vectors @ axes)
+    among = np.flatnonzero(dice.random(9000) < share)
+    shares = []
+    for query in asked:
+        likely = whole.likely(query, among, 10)
+        assert outline.SHORTLIST <= len(likely) < outline.SHORTLIST + 8
+        assert (np.diff(likely) > 0).all()
+        best = among[np.argsort(-(vectors[among] @ query))[:10]]
+        shares.append(np.isin(best, likely).mean())
+    assert np.mean(shares) >= 0.99
+
+
+def test_no_outlines_where_they_would_not_pay() -> None:
+    """Vectors that differ in every direction have none, a small catalog neither, and few candidates are all compared."""
+    vectors, _ = many(1000, 1)
+    assert outline.directions(vectors).shape == (64, 0)
+    assert outline.directions(vectors[:0]).shape == (64, 0)
+    axes = np.eye(64, 16, dtype=np.float32)
+    among = np.arange(outline.WORTHWHILE)
+    assert among is outline.Outlines(axes, vectors @ axes).likely(vectors[0], among, 10)
+
+
+@given(st.data())
+def test_estimates_are_near_the_scores(data: st.DataObject) -> None:
+    """Rough rows are off by half a level a term, and a repeated term by a fiftieth; without rows nothing is."""
+    words = st.sampled_from("abcdefgh")
+    made = data.draw(st.lists(st.dictionaries(words, st.sampled_from([1.0, 2.0, 5.0])), min_size=1, max_size=12))
+    query = data.draw(st.lists(words, max_size=30))
+    exact = Lexical.build(made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lexical, "COMMON_FROM", 0)
+        patch.setattr(lexical, "ROWS", 2)
+        rough = Lexical.build(made)
+        asked = rough.asked(query)
+        estimates = rough.estimates(asked)
+    scores = exact.scores(query)
+    assert scores.tolist() == exact.estimates(exact.asked(query)).tolist()
+    off = sum(weight for _, weight in asked.known) * rough.level / (asked.most or 1)
+    assert np.abs(estimates - scores).max() <= 0.51 * off + 0.02

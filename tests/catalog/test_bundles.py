@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from catalog.bundles import LAYOUT_REGISTRY, Bundles, check_bundle, pack, reference_for
+from catalog.job import job_config
 from kubernaut_ray.errors import InvalidInput, Permanent, Retryable
 from kubernaut_ray.kube.pipelines.oci import API_VERSION, KIND, MANIFEST_TYPE, NAME, Stores
 from kubernaut_ray.kube.pipelines.reference import Reference, digest_of
@@ -387,3 +388,71 @@ def test_every_shipped_workflow_packs(name, tmp_path):
     assert {"TARGET_RESOURCE_KIND", "TARGET_RESOURCE_NAME"} <= {p.name for p in workflow.parameters}
     assert workflow.labels.signal_type != "*"
     Bundles(tmp_path).push(SHIPPED / name, reference_for(workflow))
+
+
+JOB = SHIPPED.parent / "samples" / "job-workflow"
+
+
+def test_a_workflow_of_one_container_needs_no_pipeline(bundles):
+    """Engine job: the schema says all; a pipeline beside it would never run and is refused."""
+    workflow, bundle = bundles.workflow(str(bundles.push(JOB, f"{LAYOUT_REGISTRY}/workflows/job:1")))
+    assert (workflow.execution_engine, bundle.resources) == ("job", ())
+    assert job_config(workflow).command == ("python3", "-c")
+
+
+def test_a_pipeline_beside_a_job_is_refused(bundles, folder, tmp_path):
+    """It would look as if it ran."""
+    both = shutil.copytree(JOB, tmp_path / "both")
+    shutil.copy(folder / "pipeline.yaml", both)
+    shutil.copy(folder / "script.py", both)
+    with pytest.raises(InvalidInput, match="no pipeline"):
+        bundles.push(both)
+
+
+def image(layers):
+    """An ordinary image's blobs and manifest; each layer is a mapping of names to contents."""
+    blobs = []
+    for files in layers:
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w:gz") as archive:
+            for name, content in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        blobs.append(raw.getvalue())
+    config = b"{}"
+    listed = [
+        {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest_of(b), "size": len(b)}
+        for b in blobs
+    ]
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "layers": listed, "config": {
+        "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(config), "size": len(config)}}  # fmt: skip
+    return (*blobs, config), orjson.dumps(manifest)
+
+
+def test_an_ordinary_image_with_a_schema_at_its_root_is_a_workflow(tmp_path, bundles):
+    """As a Dockerfile makes it, in a real registry; the Job then runs the image itself, by its digest."""
+    schema = (JOB / "workflow-schema.yaml").read_bytes()
+    with registry.running(tmp_path) as host:
+        reference = Reference.parse(f"{host}/fix:1")
+        store = Stores(None, access=plain(host)).of(reference)
+        digest = store.put(reference, *image([{"bin/fix": b"#!"}, {"./workflow-schema.yaml": schema}]), MANIFEST_TYPE)
+        workflow, bundle = Bundles(None, access=plain(host)).workflow(f"{host}/fix:1")
+    assert (digest, f"{host}/fix:1@{digest}") == (bundle.digest, workflow.pinned_image)
+    assert workflow.workflow_name == "annotate-for-review"
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        pytest.param([{"bin/fix": b"#!"}], id="none"),
+        pytest.param([{"workflow-schema.yaml": b"x"}, {".wh.workflow-schema.yaml": b""}], id="deleted above"),
+        pytest.param([{"etc/workflow-schema.yaml": b"x"}], id="elsewhere"),
+    ],
+)
+def test_an_image_without_a_schema_is_no_workflow(tmp_path, bundles, layers):
+    """And the answer says what makes one."""
+    reference = Reference.parse(f"{LAYOUT_REGISTRY}/fix:1")
+    Stores(tmp_path / "bundles").of(reference).put(reference, *image(layers), MANIFEST_TYPE)
+    with pytest.raises(InvalidInput, match="kubernaut-ray workflow push"):
+        bundles.workflow(str(reference))

@@ -109,6 +109,18 @@ def test_the_bundle_that_it_came_from_wins():
         pytest.param({"labels": {"component": None}}, "labels.component", "", id="label without value"),
         pytest.param({"detected_labels": {"gitops": True}}, "detected_labels", "gitops", id="unknown detection"),
         pytest.param({"execution": {"engine": "lambda"}}, "execution.engine", "'tekton'", id="unknown engine"),
+        pytest.param(
+            {"execution": {"engine": "job", "engine_config": {"img": "x"}}},
+            "execution.engine_config.img", "no such field; there are image", id="misspelt field of a Job",
+        ),
+        pytest.param(
+            {"execution": {"engine": "job", "engine_config": {"command": "sh"}}},
+            "execution.engine_config.command", "", id="a Job's command as a text",
+        ),
+        pytest.param(
+            {"execution": {"engine": "job"}, "parameters": [{"name": "PATH", "type": "string"}]},
+            "parameters[0].name", "how the Job's program runs", id="a parameter that would be PATH",
+        ),
         pytest.param({"parameters": []}, "parameters", "at least 1", id="no parameter"),
         pytest.param(
             {"parameters": [{"name": "lower", "type": "string"}]}, "parameters[0].name", "such as TARGET_NAME, got 'lower'", id="lower case"

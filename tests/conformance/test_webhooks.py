@@ -12,7 +12,7 @@ import pytest
 
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
-from kubernaut_ray.kube.errors import ApiError, Invalid
+from kubernaut_ray.kube.errors import AlreadyExists, ApiError, Invalid
 from tests.conformance.conftest import CM, RR, Raw, Run, config_map, eventually, remediation
 from tests.webhook import Webhook, allow, deny, patch, slow, webhook
 
@@ -394,6 +394,18 @@ async def test_a_change_meanwhile_is_not_lost(
     code, body = await raw("PUT", f"/api/v1/namespaces/{namespace}/configmaps/a", json=wanted)
     assert (code, body["reason"]) == (409, "Conflict")
     assert (await kube.get(CM, "a", namespace))["data"]["k"] == "2"
+
+
+async def test_a_taken_name_is_told_as_such(
+    configure: Configure, hook: Webhook, kube: KubeClient, namespace: str
+) -> None:
+    """Also where a webhook is asked first: whoever takes a name as a lock must know that somebody else has it."""
+    hook.answers["/check"] = allow()
+    await configure("/check")
+    await kube.create(CM, config_map("a", {"k": "1"}), namespace)
+    with pytest.raises(AlreadyExists):
+        await kube.create(CM, config_map("a", {"k": "2"}), namespace)
+    assert (await kube.get(CM, "a", namespace))["data"] == {"k": "1"}
 
 
 async def test_what_a_webhook_refuses_stays(

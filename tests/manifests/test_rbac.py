@@ -51,12 +51,16 @@ RUNNER = allowed(named("ClusterRole", names.WORKFLOW_SERVICE_ACCOUNT))
 
 
 def test_nothing_is_granted_by_wildcard_and_no_secret_is_readable() -> None:
-    """Every grant is spelled out; no role of ours sees Secrets or may widen itself."""
+    """Every grant is spelled out; no role of ours sees a Secret but the public keys, or may widen itself."""
     for doc in documents():
         if doc["kind"] in {"Role", "ClusterRole"}:
+            for rule in doc["rules"]:
+                if "secrets" in rule["resources"]:
+                    assert rule["resources"] == ["secrets"]
+                    assert (rule["resourceNames"], rule["verbs"]) == ([names.BUNDLE_KEYS], ["get"])
+                    assert (doc["kind"], doc["metadata"]["namespace"]) == ("Role", names.SYSTEM_NAMESPACE)
             for group, resource, verb in grants(doc):
                 assert "*" not in (group, resource, verb), doc["metadata"]["name"]
-                assert resource.split("/")[0] != "secrets"
                 assert group != "rbac.authorization.k8s.io"
                 assert verb not in {"impersonate", "escalate", "bind"}
 
@@ -85,6 +89,8 @@ def test_bindings_name_roles_and_accounts_that_exist() -> None:
         *(("kubernaut.ai", f"{plural}/status", "patch") for plural in sorted(OURS)),
         ("tekton.dev", "pipelineruns", "create"),
         ("tekton.dev", "taskruns", "list"),
+        *(("batch", "jobs", verb) for verb in ("get", "watch", "create", "patch", "delete")),
+        ("", "pods", "list"),
         ("coordination.k8s.io", "leases", "update"),
         ("authentication.k8s.io", "tokenreviews", "create"),
         ("authorization.k8s.io", "subjectaccessreviews", "create"),
@@ -111,6 +117,7 @@ def test_the_platform_changes_no_workload() -> None:
     assert ours >= OURS
     assert foreign == {
         ("tekton.dev", "pipelineruns"),
+        ("batch", "jobs"),
         ("coordination.k8s.io", "leases"),
         ("", "events"),
         ("", "configmaps"),
@@ -118,6 +125,12 @@ def test_the_platform_changes_no_workload() -> None:
         ("authentication.k8s.io", "tokenreviews"),
         ("authorization.k8s.io", "subjectaccessreviews"),
     }
+
+
+def test_the_platform_makes_jobs_where_executions_run_and_nowhere_else() -> None:
+    """In every other namespace it may only look at them."""
+    everywhere = allowed(named("ClusterRole", "kubernaut-platform"), named("Role", "kubernaut-platform", names.SYSTEM_NAMESPACE))
+    assert {verb for _, resource, verb in everywhere if resource == "jobs"} == {"get", "list", "watch"}
 
 
 def test_people_declare_and_the_platform_only_carries_out() -> None:

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from kubernaut_ray import names
+from kubernaut_ray.contracts import fencing
 from kubernaut_ray.contracts.endpoints import Endpoints
+from kubernaut_ray.contracts.fencing import Holder
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.kube.resources import CONFIG_MAP, LEASE, NOTIFICATION_REQUEST
 from kubernaut_ray.settings import FleetSettings, Settings
@@ -171,9 +174,15 @@ async def test_draining_gives_the_leases_up(fleet: Any, kube: KubeClient, namesp
     """A drained fleet leaves no actor and no holder behind."""
     from actors import fleet as fleets
 
-    held = (await kube.list(LEASE, namespace)).items
-    assert all(lease["spec"]["holderIdentity"] for lease in held)
+    prefix = fencing.member_lease_prefix("notificationrequests")
+
+    async def living() -> list[str]:
+        leases = [lease for lease in (await kube.list(LEASE, namespace)).items if Holder.living(lease)]
+        return [name for lease in leases if (name := lease["metadata"]["name"]).startswith(prefix)]
+
+    stats = (await fleet.stats()).values()
+    assert sorted(one["lease"]["member"] for one in stats) == sorted(await living())
+    assert sum(len(one["lease"]["tokens"]) for one in stats) == names.SHARD_BLOCKS
     await fleet.drain()
     assert fleets.running() == []
-    left = (await kube.list(LEASE, namespace)).items
-    assert [lease["spec"]["holderIdentity"] for lease in left] == ["", ""]
+    assert await living() == []

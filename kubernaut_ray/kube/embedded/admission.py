@@ -117,7 +117,7 @@ class Admission:
             self._objects.finish(made)
             review.obj = made.obj
             await self._validate(review)
-            if self._objects.current(made):
+            if self._objects.current(made) or asked.verb == "create":  # a taken name stays taken: storing says so
                 return self._objects.store_draft(made)
         raise status.modified(made.kind.plural, made.kind.group, made.name)
 

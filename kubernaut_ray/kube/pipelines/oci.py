@@ -4,7 +4,8 @@ Each layer is a gzipped tar with one file, and carries the annotations ``dev.tek
 singular) and ``.apiVersion`` of the resource in it; at most 20 layers. Tekton's resolver refuses an image of which any
 layer lacks an annotation, and reads only the layer whose kind and name were asked for. Therefore ``workflow-schema.yaml``
 travels as a layer of its own, annotated with its own identity (``workflowschema`` or ``remediationworkflow``): Tekton
-admits it and never looks inside, and an image unpacked to disk has the file at its root.
+admits it and never looks inside, and an image unpacked to disk has the file at its root. An ordinary image with that file at
+its root is a bundle too, of no resources (``image.py``): the workflow that is one container.
 
 Used by the runner (which resolves ``pipelineRef.resolver: bundles``) and by ``catalog.bundles``. Blocking.
 """
@@ -25,6 +26,7 @@ import orjson
 import yaml
 
 from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.kube.pipelines.image import schema_of
 from kubernaut_ray.kube.pipelines.layout import Layout
 from kubernaut_ray.kube.pipelines.reference import LAYOUT_REGISTRY, Reference, digest_of, verify
 from kubernaut_ray.kube.pipelines.registry import Registries
@@ -122,6 +124,8 @@ def pull(reference: Reference, store: Store) -> Bundle:
     # An index stays the pin: what runs the bundle makes the same choice from it.
     if image := _chosen(raw, reference):
         raw = verify(store.manifest(reference.pinned(image)), image, f"bundle {reference}")
+    if schema := schema_of(_unannotated(raw), lambda layer: store.blob(reference, layer)):
+        return Bundle(reference.pinned(digest), digest, schema, ())
     layers = _layers(raw, reference)
     schema, resources = "", []
     for index, layer in enumerate(layers):
@@ -215,6 +219,15 @@ def _chosen(raw: bytes, reference: Reference) -> str:
         f"bundle {reference}: not a Tekton bundle: Tekton takes linux/amd64 of an index, and there is {there}",
         reason="NotABundle",
     )
+
+
+def _unannotated(raw: bytes) -> list[dict[str, Any]]:
+    """Return the layers of an image of which none is Tekton's; nothing otherwise."""
+    try:
+        layers = [(str(layer["digest"]), layer.get("annotations") or {}) for layer in orjson.loads(raw)["layers"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return []
+    return [] if any(NAME in said for _, said in layers) else [{"digest": digest} for digest, _ in layers]
 
 
 def _layers(raw: bytes, reference: Reference) -> list[dict[str, Any]]:

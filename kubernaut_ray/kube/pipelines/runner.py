@@ -1,7 +1,7 @@
-"""The embedded pipeline runner: watches PipelineRuns and TaskRuns of one namespace and drives them, as Tekton does.
+"""The embedded pipeline runner: watches PipelineRuns, TaskRuns and executions' Jobs of one namespace and drives them.
 
 One process per data directory, kept by a file lock: only then is it certain that a claimed TaskRun nobody runs was lost.
-At rest it waits on two watches and nothing else.
+At rest it waits on three watches and nothing else.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.pipelines.binding import LABEL_RUN
 from kubernaut_ray.kube.pipelines.conditions import done
 from kubernaut_ray.kube.pipelines.credentials import Cluster
+from kubernaut_ray.kube.pipelines.job import JobRunner, over, settled, suspended
 from kubernaut_ray.kube.pipelines.oci import Stores
 from kubernaut_ray.kube.pipelines.pipeline import PipelineReconciler
 from kubernaut_ray.kube.pipelines.resolve import Resolver
 from kubernaut_ray.kube.pipelines.task import TaskRunner
-from kubernaut_ray.kube.resources import PIPELINE_RUN, TASK_RUN
-from kubernaut_ray.names import WORKFLOW_NAMESPACE
+from kubernaut_ray.kube.resources import JOB, PIPELINE_RUN, TASK_RUN
+from kubernaut_ray.names import LABEL_WORKFLOW_EXECUTION, WORKFLOW_NAMESPACE
 
 BACKOFF_MAX = 30.0
 _log = structlog.get_logger(__name__)
 
 
 class Runner:
-    """``start`` begins to watch, ``stop`` drains. ``slots`` is how many TaskRuns run at a time."""
+    """``start`` begins to watch, ``stop`` drains. ``slots`` is how many TaskRuns, and how many Jobs, run at a time."""
 
     def __init__(
         self,
@@ -51,12 +52,14 @@ class Runner:
         resolver = Resolver(client, stores)
         self._pipelines = PipelineReconciler(client, resolver, clock)
         self._tasks = TaskRunner(client, resolver, cluster, data_dir, clock, slots)
+        self._jobs = JobRunner(client, cluster, data_dir, clock, slots)
         self._clock = clock
         self._namespace = namespace
         self._drain_timeout = drain_timeout
         self._draining = False
         self._runs = Cache(client, PIPELINE_RUN, namespace, on_change=self._run_changed)
         self._task_runs = Cache(client, TASK_RUN, namespace, on_change=self._task_changed)
+        self._job_objects = Cache(client, JOB, namespace, labels=LABEL_WORKFLOW_EXECUTION, on_change=self._job_changed)
         self._watching: list[asyncio.Task[None]] = []
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -65,10 +68,10 @@ class Runner:
         self._running: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
 
     async def start(self) -> None:
-        """List both kinds, take up what was left, and go on watching."""
+        """List all kinds, take up what was left, and go on watching."""
         self._watching = [
             asyncio.create_task(cache.run(), name=f"watch-{cache.resource.plural}")
-            for cache in (self._task_runs, self._runs)
+            for cache in (self._task_runs, self._runs, self._job_objects)
         ]
         await asyncio.wait([*self._watching, asyncio.create_task(self._synced())], return_when=asyncio.FIRST_COMPLETED)
         _log.info("runner.watching", namespace=self._namespace, runs=len(self._runs), task_runs=len(self._task_runs))
@@ -89,6 +92,7 @@ class Runner:
     async def _synced(self) -> None:
         await self._task_runs.synced.wait()
         await self._runs.synced.wait()
+        await self._job_objects.synced.wait()
 
     def _run_changed(self, _old: Object | None, new: Object | None) -> None:
         if new is not None and not done(new):
@@ -120,6 +124,38 @@ class Runner:
         """The TaskRun is gone: so is its right to run."""
         if uid in self._running:
             self._running[uid][0].cancel()
+
+    def _job_changed(self, old: Object | None, new: Object | None) -> None:
+        """Run a Job that nobody runs; stop one that is suspended or deleted."""
+        obj = new or old
+        if obj is None:
+            return
+        uid = obj["metadata"]["uid"]
+        stopping = new is None or suspended(obj) or bool(obj["metadata"].get("deletionTimestamp"))
+        if uid in self._running:
+            if stopping:
+                self._running[uid][1].set()
+        elif new is not None and not self._draining and not over(new) and not settled(new):
+            stop = asyncio.Event()
+            task = asyncio.create_task(self._run_job(new, stop), name=f"job-{new['metadata']['name']}")
+            self._running[uid] = task, stop
+
+    async def _run_job(self, job: Object, stopped: asyncio.Event) -> None:
+        uid, name = job["metadata"]["uid"], job["metadata"]["name"]
+        try:
+            await self._jobs.run(job, stopped, lambda: self._draining)
+        except KubernautError as error:
+            _log.error("job.fault", job=name, error=str(error))
+            await asyncio.sleep(1.0 if isinstance(error, Retryable) else BACKOFF_MAX)
+        finally:
+            del self._running[uid]
+        asyncio.get_running_loop().call_later(0.2, self._take_job_again, name, uid)
+
+    def _take_job_again(self, name: str, uid: str) -> None:
+        """Take up a Job that changed while its runner was about to return; by now the cache has seen the last write."""
+        current = self._job_objects.get(name, self._namespace)
+        if current and current["metadata"]["uid"] == uid:
+            self._job_changed(None, current)
 
     async def _run_task(self, task_run: Object, cancelled: asyncio.Event) -> None:
         uid, name = task_run["metadata"]["uid"], task_run["metadata"]["name"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ import orjson
 import structlog
 
 from kubernaut_ray.clock import Clock, parse_duration, rfc3339
-from kubernaut_ray.errors import InvalidInput, Retryable
+from kubernaut_ray.errors import InvalidInput
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import ApiError, Conflict, NotFound
+from kubernaut_ray.kube.patience import patient
 from kubernaut_ray.kube.pipelines.attempt import Attempt, Outcome, Scratch, interrupted
 from kubernaut_ray.kube.pipelines.binding import LABEL_RUN, bind_params
 from kubernaut_ray.kube.pipelines.conditions import Reason, condition, done, succeeded
@@ -166,7 +167,7 @@ class TaskRunner:
         }
         metadata = task_run["metadata"]
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status}
-        return await _patient(
+        return await patient(
             lambda: self._client.patch(TASK_RUN, metadata["name"], patch, metadata["namespace"], subresource="status")
         )
 
@@ -211,10 +212,10 @@ class TaskRunner:
                 TASK_RUN, metadata["name"], patch, metadata["namespace"], subresource="status"
             )
 
-        return await _patient(attempt, conflicts=True)
+        return await patient(attempt, conflicts=True)
 
     async def _current(self, task_run: Object) -> Object:
-        return await _patient(lambda: self._read(task_run))
+        return await patient(lambda: self._read(task_run))
 
     async def _read(self, task_run: Object) -> Object:
         """Read the TaskRun again. Raises ``NotFound`` when another one has its name now."""
@@ -281,18 +282,3 @@ def _rotate(logs: Path) -> None:
     before = logs.with_name(f"{logs.name}.previous")
     shutil.rmtree(before, ignore_errors=True)
     logs.rename(before)
-
-
-async def _patient(call: Callable[[], Awaitable[Object]], *, conflicts: bool = False) -> Object:
-    """Call until the API server answers; what has happened must be told, however long that takes."""
-    delay = 0.1
-    while True:
-        try:
-            return await call()
-        except Conflict:
-            if not conflicts:
-                raise
-        except Retryable as error:
-            _log.warning("task.api_away", error=str(error), again_in=delay)
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, 10.0)

@@ -541,12 +541,33 @@ def test_a_duplicate_takes_over_the_outcome(original: Any, phase: Phase | None, 
         assert status_of(decision).failure_phase is failure
 
 
-def test_a_dry_run_stops_before_the_execution() -> None:
-    """Everything up to the execution, and nothing of it."""
-    seen = at(Phase.ANALYZING, spec={"dry_run": True})
-    status = status_of(decision := step(seen))
+@pytest.mark.parametrize("by_request", [True, False])
+def test_a_dry_run_rehearses_and_asks_nobody(by_request: bool) -> None:
+    """The execution is told to render only, though policy asks for leave, and the request waits for that."""
+    orchestrator = SETTINGS.orchestrator.model_copy(update={"dry_run": not by_request})
+    seen = at(Phase.ANALYZING, spec={"dry_run": by_request})
+    decision = step(
+        replace(seen, analysis=build.ai_analysis(seen.request, approval_required=True)),
+        settings=SETTINGS.model_copy(update={"orchestrator": orchestrator}),
+    )
+    assert status_of(decision).overall_phase is Phase.ANALYZING
+    assert {name: obj["spec"].get("dryRun") for name, obj in created(decision).items()} == {"we-rr-1": True}
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"), [(Run.COMPLETED, "would have run on"), (Run.FAILED, "could not have run on")]
+)
+def test_a_dry_run_ends_with_what_it_rendered(phase: Run, said: str) -> None:
+    """Shown to people, whatever the API server thought of it; the next one waits, and nothing counts as executed."""
+    seen = at(Phase.ANALYZING)
+    execution = build.workflow_execution(seen.request, phase, rendered="kind: PipelineRun")
+    execution = execution.replace(spec=execution.spec.replace(dry_run=True))
+    status = status_of(decision := step(replace(seen, execution=execution)))
     assert (status.overall_phase, status.outcome) == (Phase.COMPLETED, Outcome.DRY_RUN)
-    assert not created(decision)
+    assert said in status.message
+    assert status.next_allowed_execution == build.later(3600)
+    (notice,) = created(decision).values()
+    assert "kind: PipelineRun" in notice["spec"]["body"]
 
 
 @pytest.mark.parametrize(
@@ -624,3 +645,16 @@ def test_an_end_that_is_overtaken() -> None:
         assert story.ending.phase == Phase.CANCELLED
         wanted = {notice.name for notice in story.notifications}
         assert {e.obj["metadata"]["name"] for e in done if isinstance(e, Create)} <= wanted
+
+
+def test_what_the_trail_does_not_tell_is_kept() -> None:
+    """A finished request stays until its trail is complete, says why, and is looked at again."""
+    delivered = conditions.with_condition(
+        (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
+    )
+    seen = at(Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=delivered)
+    kept = step(replace(seen, untold=("workflow.started",)))
+    (_, told) = status_of(kept).conditions
+    assert (told.status, kept.wake_at, deleted(kept)) == ("False", build.later(3600), set())
+    assert "workflow.started" in told.message
+    assert deleted(step(replace(seen, untold=()))) == {"rr-1"}

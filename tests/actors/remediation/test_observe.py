@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from actors.remediation.observe import Reader
-from kubernaut_ray import names
+from actors.remediation.observe import DELIVERED_CONDITION, Reader
+from kubernaut_ray import conditions, names
+from kubernaut_ray.contracts.timeline import Gap, GapKind, IncidentStory, State, Timeline
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
@@ -63,3 +64,44 @@ async def test_a_sibling_that_cannot_be_read_does_not_stop_this_one(kube: Memory
     assert seen is not None
     assert seen.routing is not None
     assert [sibling.name for sibling in seen.routing.siblings] == ["rr-2"]
+
+
+class _Trail:
+    """Tells one timeline."""
+
+    def __init__(self, *gaps: Gap, state: State = State.ENDED) -> None:
+        self._told = Timeline.model_construct(incident=IncidentStory.model_construct(state=state, gaps=gaps))
+
+    async def timeline(self, remediation: str) -> Timeline:
+        assert remediation == "rr-1"
+        return self._told
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("trail", "late", "untold"),
+    [
+        (_Trail(), 0, ()),
+        (_Trail(), -1, None),
+        (_Trail(state=State.OPEN), 0, ("that it has ended",)),
+        (_Trail(Gap(kind=GapKind.MISSING, message="m", event_type="workflow.started")), 0, ("workflow.started",)),
+        (_Trail(Gap(kind=GapKind.SUPERSEDED, message="m", event_type="workflow.started")), 0, ()),
+    ],
+    ids=["complete", "not due yet", "open", "missing", "superseded"],
+)
+async def test_the_trail_is_asked_before_a_removal(
+    kube: MemoryKube, trail: _Trail, late: float, untold: tuple[str, ...] | None
+) -> None:
+    """Only once it is due, and only what is missing holds it up."""
+    delivered = conditions.with_condition(
+        (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
+    )
+    await put(
+        kube,
+        build.remediation_request(phase=Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=delivered),
+    )
+    seen = await Reader(kube, Settings(), trail, now=lambda: build.later(late)).observe(KEY)
+    assert seen is not None
+    assert seen.untold == untold

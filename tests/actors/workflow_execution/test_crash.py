@@ -14,6 +14,7 @@ from kubernaut_ray.kube.resources import PIPELINE_RUN, WORKFLOW_EXECUTION
 from kubernaut_ray.settings import Settings
 from tests import build
 from tests.crash import START, crash_everywhere
+from tests.shelf import Shelf
 
 SETTINGS = Settings()
 EXECUTION = build.workflow_execution(build.remediation_request(), None)
@@ -22,20 +23,7 @@ RUN = names.pipeline_run(EXECUTION.spec.target_resource)
 RUNS = SETTINGS.execution.namespace
 
 
-class Counts:
-    """Statistics that count an execution once, whoever tells of it."""
-
-    def __init__(self):
-        self.told = {}
-
-    async def record(self, execution):
-        assert self.told.setdefault(execution.execution_id, execution) == execution
-
-    async def close(self):
-        """Nothing is open."""
-
-
-COUNTS = Counts()
+COUNTS = Shelf(build.registered(EXECUTION))
 
 
 def make_controller(client):
@@ -53,7 +41,7 @@ def tekton(status, reason, **more):
     async def advance(client):
         listed = await client.list(PIPELINE_RUN, RUNS)
         for run in listed.items:
-            if "status" not in run:
+            if "status" not in run and run["spec"].get("status") != "PipelineRunPending":
                 condition = {"type": "Succeeded", "status": status, "reason": reason, "message": reason}
                 body = {
                     "startTime": clock.rfc3339(START), "completionTime": clock.rfc3339(START + timedelta(seconds=3)),

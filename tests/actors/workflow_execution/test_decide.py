@@ -14,9 +14,11 @@ from kubernaut_ray.conditions import is_true, with_condition
 from kubernaut_ray.control.decision import Audit, Call, Create, Delete, Patch
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
+from kubernaut_ray.crds.workflow_execution import BlockClearance
 from kubernaut_ray.settings import Settings
 from tests import build
 from tests.build import NOW, later
+from tests.trail import fits
 
 SETTINGS = Settings()
 
@@ -31,6 +33,11 @@ def execution(phase=Phase.PENDING, *, spec=None, metadata=None, **status):
 
 def running(**fields):
     return execution(Phase.RUNNING, start_time=NOW, pipeline_run_uid="run-uid", **fields)
+
+
+def free(made, **fields):
+    """What is seen where nobody has the target and the catalog answers."""
+    return Observed(made, workflow=build.registered(made), **fields)
 
 
 def foreign(ended=None, remediation="rr-other"):
@@ -56,13 +63,50 @@ def test_a_new_execution_is_protected_before_anything_is_created():
 
 def test_a_pending_execution_asks_for_its_pipeline_run():
     """Under the target's name, and tolerating that somebody else has it."""
-    made = execution()
-    decision = decide(Observed(made), NOW, SETTINGS)
+    made = execution(admitted_at=NOW)
+    decision = decide(free(made), NOW, SETTINGS)
     (create,) = decision.effects
     assert isinstance(create, Create)
     assert create.tolerate_foreign
     assert names.pipeline_run(made.spec.target_resource) == create.obj["metadata"]["name"]
     assert Phase.PENDING is decision.status.phase
+
+
+def test_a_dry_run_renders_and_creates_nothing():
+    """What would have been created is shown, without secrets; the catalog counts nothing."""
+    made = execution(spec={"dry_run": True, "parameters": {"NEW_LIMIT": "256Mi", "DB_PASSWORD": "hunter2"}})
+    decision = decide(free(made), NOW, SETTINGS)
+    phases.TABLE.check("Pending", str(decision.status.phase))
+    assert [e.event.event_type for e in decision.effects] == ["workflow.rehearsed"]
+    assert "kind: PipelineRun" in decision.status.rendered
+    assert "256Mi" in decision.status.rendered
+    assert "hunter2" not in decision.status.rendered
+    after = decide(Observed(made.replace(status=decision.status)), NOW, SETTINGS)
+    assert (after.status, after.effects) == (None, ())
+
+
+def test_a_dry_run_says_what_the_api_server_has_against_it():
+    """As a failure before anything was executed."""
+    made = execution(spec={"dry_run": True})
+    decision = decide(free(made, refusal="admission webhook denied it"), NOW, SETTINGS)
+    details = decision.status.failure_details
+    assert (decision.status.phase, details.was_execution_failure) == (Phase.FAILED, False)
+    assert "admission webhook denied it" in details.message
+
+
+def test_a_cleared_block_is_told_once():
+    """Who cleared it, and why, without what should not be read."""
+    clearance = BlockClearance(
+        cleared_at=NOW, cleared_by="ann", clear_reason="rolled back; password=hunter2", clear_method="StatusField"
+    )
+    made = execution(Phase.FAILED, completion_time=NOW, lock_released=True, block_clearance=clearance)
+    decision = decide(Observed(made), NOW, SETTINGS)
+    (told,) = decision.effects
+    assert fits(told.event).event_type == "workflowexecution.block.cleared"
+    assert told.event.event_data["cleared_by"] == "ann"
+    assert "hunter2" not in str(told.event.event_data)
+    again = decide(Observed(made.replace(status=decision.status)), NOW, SETTINGS)
+    assert again.reason != "BlockCleared"
 
 
 def test_its_own_pipeline_run_is_adopted():
@@ -143,7 +187,7 @@ def test_a_running_one_reports_progress_and_polls():
     made = running()
     run = build.pipeline_run(made, pipelineSpec={"tasks": [{}, {}]})
     done = build.task_run(run, condition={"status": "True", "reason": "Succeeded"})
-    decision = decide(Observed(made, run, mine=True, task_runs=(done,)), later(5), SETTINGS)
+    decision = decide(Observed(made, run, mine=True, parts=(done,)), later(5), SETTINGS)
     progress = decision.status.pipeline_run_status
     assert (progress.completed_tasks, progress.total_tasks, progress.reason) == (1, 2, "Running")
     assert later(15) == decision.wake_at
@@ -166,7 +210,7 @@ def test_failure_is_told_in_structure():
     """Task, step, code, sentence."""
     made = running()
     run = build.pipeline_run(made, "False", "Failed")
-    decision = decide(Observed(made, run, mine=True, task_runs=(build.task_run(run),)), later(11), SETTINGS)
+    decision = decide(Observed(made, run, mine=True, parts=(build.task_run(run),)), later(11), SETTINGS)
     details = decision.status.failure_details
     assert (
         decision.status.phase, details.failed_task_name, details.failed_step_name, details.exit_code, details.reason,
@@ -194,11 +238,13 @@ def test_deleting_the_pipeline_run_fails_the_execution(case):
 
 
 def test_a_pipeline_run_that_vanished_before_it_was_adopted_is_not_made_again():
-    """It may have done its work."""
+    """Whoever deleted it did not want it; it was held still, so nothing was executed."""
     made = execution(pipeline_run_ref={"name": "wfe-x"})
     decision = decide(Observed(made), NOW, SETTINGS)
     assert not any(isinstance(e, Create) for e in decision.effects)
-    assert decision.status.failure_details.was_execution_failure
+    assert not decision.status.failure_details.was_execution_failure
+    adopted = execution(Phase.RUNNING, start_time=NOW, pipeline_run_uid="run-uid")
+    assert decide(Observed(adopted), NOW, SETTINGS).status.failure_details.was_execution_failure
 
 
 def test_a_run_that_nobody_ends_is_given_up():
@@ -293,7 +339,7 @@ def test_any_observation_has_a_legal_answer(phase, whose, condition, after, dele
         phase, start_time=NOW, pipeline_run_uid="run-uid", metadata={"deletion_timestamp": NOW} if deleted else None
     )
     run = {"none": None, "mine": build.pipeline_run(made, condition), "foreign": foreign(0)[0]}[whose]
-    seen = Observed(made, run, mine=whose == "mine")
+    seen = Observed(made, run, mine=whose == "mine", workflow=build.registered(made))
     decision = decide(seen, NOW + timedelta(seconds=after), SETTINGS)
     new = made.status if decision.status is None else decision.status
     phases.TABLE.check(str(made.status.phase or ""), str(new.phase or ""))

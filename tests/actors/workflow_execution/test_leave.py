@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from actors.workflow_execution import controller, leave
 from actors.workflow_execution.decide import decide
 from actors.workflow_execution.observe import Observed
+from actors.workflow_execution.queue import Entry
 from kubernaut_ray import names
 from kubernaut_ray.contracts import grants
 from kubernaut_ray.contracts.endpoints import Endpoints
@@ -27,6 +28,7 @@ from kubernaut_ray.settings import AdmissionSettings, Settings
 from kubernaut_ray.signing import SigningKey
 from tests import build
 from tests.crash import crash_everywhere
+from tests.shelf import Shelf
 
 _private = Ed25519PrivateKey.generate()
 PEM = _private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -46,7 +48,7 @@ def scene(*, needed: bool = True) -> Observed:
     status = request.status.replace(
         decision=ApprovalDecision.APPROVED, sealed_decision=ApprovalDecision.APPROVED, grant=grant
     )
-    execution = build.workflow_execution(REMEDIATION, WorkflowExecutionPhase.PENDING)
+    execution = build.workflow_execution(REMEDIATION, WorkflowExecutionPhase.PENDING, admitted_at=build.NOW)
     spec = execution.spec.replace(
         workflow_ref={f: getattr(workflow, f) for f in type(execution.spec.workflow_ref).model_fields},
         parameters=workflow.parameters,
@@ -54,7 +56,8 @@ def scene(*, needed: bool = True) -> Observed:
         approval=grant,
     )
     asked = leave.Asked(needed, request.replace(status=status), "uid-web")
-    return Observed(execution.replace(spec=spec), leave=asked)
+    execution = execution.replace(spec=spec)
+    return Observed(execution, leave=asked, workflow=build.registered(execution))
 
 
 def used(seen: Observed, by: str) -> Observed:
@@ -112,6 +115,26 @@ def test_a_replaced_target_is_left_alone() -> None:
     assert "replaced" in refused(replace(seen, leave=replace(seen.leave, target_uid="uid-new")))
 
 
+def test_leave_that_expires_in_the_queue_is_not_used() -> None:
+    """It waits no longer than its grant holds, and has not spent it while it waits."""
+    seen = scene()
+    waiting = replace(seen, execution=build.with_status(seen.execution, admitted_at=None))
+    settings = Settings.load(execution={"max_running": 1})
+    runs = Entry("u", "we-other", "shop/deployment/db", build.NOW, build.NOW, started=True)
+    crowded = replace(waiting, others=(runs,))
+    at, last = build.NOW, build.NOW + timedelta(hours=1)
+    while at < last:
+        decision = decide(crowded, at, settings, KEY)
+        assert (decision.reason, decision.effects) == ("Queued", ())
+        assert decision.wake_at is not None
+        assert at < decision.wake_at <= last
+        at = max(decision.wake_at, at + timedelta(minutes=1))
+    final = decide(crowded, last, settings, KEY).status
+    assert final is not None
+    assert final.failure_details is not None
+    assert final.failure_details.reason is ExecutionFailureReason.APPROVAL_INVALID
+
+
 def test_without_leave_nothing_runs_that_needs_it() -> None:
     """No grant though one was asked for; none at all though the analysis needs one; a request that is gone."""
     seen = scene()
@@ -164,7 +187,10 @@ async def test_a_crash_anywhere_uses_the_approval_once(tmp_path: Path) -> None:
         await client.create(WORKFLOW_EXECUTION, _execution(grant).to_object(), key.namespace)
 
     report = await crash_everywhere(
-        lambda client: controller.build(Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None)),
+        lambda client: controller.WorkflowExecutionController(
+            Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None),
+            Shelf(build.registered(scene().execution)),
+        ),
         world,
         key,
     )
@@ -187,7 +213,10 @@ async def test_an_execution_made_anew_cannot_use_the_approval_again(tmp_path: Pa
         await client.create(WORKFLOW_EXECUTION, _execution(grant).to_object(), key.namespace)
 
     report = await crash_everywhere(
-        lambda client: controller.build(Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None)),
+        lambda client: controller.WorkflowExecutionController(
+            Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None),
+            Shelf(build.registered(scene().execution)),
+        ),
         world,
         key,
     )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.workflow_execution import pipelinerun
+from actors.workflow_execution import marks, pipelinerun
 from kubernaut_ray import names
 from kubernaut_ray.settings import ExecutionSettings
 from tests import build
@@ -71,7 +71,7 @@ def test_ownership_is_name_and_uid():
     """An execution that was deleted and made again under its name does not inherit a run."""
     execution = made()
     run = build.pipeline_run(execution)
-    assert pipelinerun.is_mine(execution, run)
+    assert marks.is_mine(execution, run)
     again = execution.replace(metadata=execution.metadata.replace(uid="another"))
-    assert not pipelinerun.is_mine(again, run)
-    assert not pipelinerun.is_mine(execution, {"metadata": {"name": "x"}})
+    assert not marks.is_mine(again, run)
+    assert not marks.is_mine(execution, {"metadata": {"name": "x"}})

@@ -23,7 +23,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow show", "workflow disable", "workflow enable", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check", "audit list", "audit show", "audit export", "audit verify", "audit archive", "audit keys", "audit hold add", "audit hold release", "audit hold list"]
+    "command", ["up", "demo", "send", "status", "timeline", "approve", "reject", "cancel", "unblock", "crds", "doctor", "workflow validate", "workflow push", "workflow register", "workflow list", "workflow show", "workflow disable", "workflow enable", "workflow search", "workflow gaps", "silence add", "silence list", "silence show", "silence expire", "policy check", "audit list", "audit show", "audit export", "audit verify", "audit archive", "audit keys", "audit hold add", "audit hold release", "audit hold list"]
 )  # fmt: skip
 def test_every_command_has_help(command: str) -> None:
     """Each help text says what the command does."""
@@ -33,7 +33,16 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "timeline rr-1", "approve rr-1", "reject rr-1 --reason no", "workflow list"]
+    "command",
+    [
+        "status",
+        "timeline rr-1",
+        "approve rr-1",
+        "reject rr-1 --reason no",
+        "cancel rr-1 -r no",
+        "unblock we-1 -r ok",
+        "workflow list",
+    ],
 )
 def test_without_a_system_commands_say_how_to_start_one(command: str, tmp_path: Path) -> None:
     """The exit code is 4 and the message names the command to run."""

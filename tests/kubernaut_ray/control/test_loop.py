@@ -11,19 +11,21 @@ from typing import Any
 import pytest
 
 from kubernaut_ray import clock, names
+from kubernaut_ray.contracts import fencing
 from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.contracts.fencing import Stamp
 from kubernaut_ray.control import loop as loops
 from kubernaut_ray.control import shards
 from kubernaut_ray.control.decision import Decision, Key
-from kubernaut_ray.control.lease import Lease
 from kubernaut_ray.control.loop import ControlLoop
 from kubernaut_ray.control.queue import WorkQueue
+from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.control.stats import Result
 from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.kube.errors import Conflict
-from kubernaut_ray.kube.resources import CONFIG_MAP, EVENT, LEASE, NOTIFICATION_REQUEST
+from kubernaut_ray.kube.errors import Conflict, Forbidden
+from kubernaut_ray.kube.resources import CONFIG_MAP, EVENT, LEASE, NOTIFICATION_REQUEST, Resource
 from kubernaut_ray.settings import FleetSettings
 from tests import courier
 from tests.memory_kube import MemoryKube
@@ -260,8 +262,8 @@ async def test_shards_divide_the_work(kube: MemoryKube) -> None:
     assert (low.stats.transitions["", "Pending"], high.stats.transitions["", "Pending"]) == (mine, 12 - mine)
 
 
-def lease(kube: MemoryKube, stem: str) -> Lease:
-    return Lease(kube, NS, "all", stem, duration=2.0, renew=0.02)
+def lease(kube: MemoryKube, place: str) -> ShardLease:
+    return ShardLease(kube, NS, "couriers", ShardRange(), place, duration=2.0, renew=0.02)
 
 
 async def test_without_the_lease_nothing_is_touched(kube: MemoryKube) -> None:
@@ -278,7 +280,14 @@ async def test_without_the_lease_nothing_is_touched(kube: MemoryKube) -> None:
             await until(lambda: two.state == "running")
             await kube.create(NOTIFICATION_REQUEST, courier.request("n2"))
             await until(lambda: phase(kube, "n2") == "Sent")
-            assert second.token == first.token + 1
+            assert set(second.tokens.values()) == {2}
+            parcel = kube.objects["ConfigMap", NS, "n2"]
+            block = fencing.block_lease("couriers", names.shard_of("n2"))
+            stamped = Stamp.of(parcel)
+            assert stamped is not None
+            assert (stamped.lease, stamped.token) == (block, 2)
+            held = kube.objects["Lease", NS, block]
+            assert fencing.stale(stamped, held, kube.objects["Lease", NS, second.name]) == ""
 
 
 async def test_a_lost_lease_stops_the_work_until_it_is_won_back(kube: MemoryKube) -> None:
@@ -289,13 +298,35 @@ async def test_a_lost_lease_stops_the_work_until_it_is_won_back(kube: MemoryKube
         thief = {
             "spec": {"holderIdentity": "thief#9", "leaseTransitions": 9, "renewTime": clock.rfc3339(clock.utcnow())}
         }
-        await kube.patch(LEASE, "all", thief, NS)
+        await kube.patch(LEASE, mine.name, thief, NS)
         await until(lambda: loop.state == "standby")
         await kube.create(NOTIFICATION_REQUEST, courier.request("n1"))
         await asyncio.sleep(0.05)
         assert phase(kube, "n1") == ""
         await until(lambda: phase(kube, "n1") == "Sent")
-        assert mine.token == 10
+        assert set(mine.tokens.values()) == {2}
+
+
+async def test_a_write_refused_as_a_stale_owners_stops_the_work_at_once(kube: MemoryKube) -> None:
+    """Nothing is left behind, it is told once, and the Lease is looked at without waiting for its renewal."""
+    mine = ShardLease(kube, NS, "couriers", ShardRange(), "one", duration=60.0, renew=30.0)
+    create = kube.create
+
+    async def refuse(resource: Resource, obj: Any, *args: Any, **rest: Any) -> Object:
+        if resource == CONFIG_MAP:
+            emptied = {"spec": {"holderIdentity": ""}}
+            await kube.patch(LEASE, mine.name, emptied, NS)
+            raise Forbidden("Lease x has changed hands", status=403, reason=fencing.REFUSED)
+        return await create(resource, obj, *args, **rest)
+
+    kube.create = refuse  # type: ignore[method-assign]
+    async with running(kube, lease=mine) as loop:
+        await until(lambda: loop.state == "running")
+        await create(NOTIFICATION_REQUEST, courier.request("n1"))
+        await until(lambda: loop.stats.results[Result.FENCED] > 0 and loop.state != "running")
+        assert "has changed hands" in loop.stats.last_error
+        kube.create = create  # type: ignore[method-assign]
+        await until(lambda: phase(kube, "n1") == "Sent")
 
 
 async def test_a_controller_that_cannot_start_is_tried_again(kube: MemoryKube) -> None:

@@ -14,13 +14,14 @@ from kubernaut_ray.control.shards import ShardRange
 from tests.memory_kube import matches_labels
 
 
-@given(st.integers(1, names.VIRTUAL_SHARDS))
+@given(st.integers(1, names.SHARD_BLOCKS))
 def test_ranges_cover_every_shard_once(actors: int) -> None:
-    """Whatever the number of actors: no gap, no overlap, sizes differ by one at most, exactly one sweeps."""
+    """Whatever the number of actors: no gap, no overlap, whole blocks, sizes differ by one block at most, one sweeps."""
     parts = shards.ranges(actors)
     assert [s for part in parts for s in range(part.first, part.last + 1)] == list(range(names.VIRTUAL_SHARDS))
     sizes = {part.last - part.first for part in parts}
-    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) - min(sizes) in (0, names.BLOCK_SHARDS)
+    assert sorted(first for part in parts for first in part.blocks) == [*range(0, 64, 4)]
     assert [part.sweeps for part in parts] == [True] + [False] * (actors - 1)
 
 
@@ -38,6 +39,14 @@ def test_a_single_actor_selects_everything() -> None:
     assert ShardRange().selector == ""
     assert ShardRange(0, 1).selector == "kubernaut.ai/shard in (0,1)"
     assert shards.join("a=b", "", "c") == "a=b,c"
+
+
+def test_a_block_is_not_cut_in_two() -> None:
+    """Fleets of any two sizes divide the same blocks, so no more actors than blocks share them."""
+    with pytest.raises(ValueError, match="whole blocks of 4"):
+        _ = ShardRange(0, 1).blocks
+    with pytest.raises(ValueError, match="between 1 and 16"):
+        shards.ranges(17)
 
 
 @pytest.mark.parametrize(("first", "last"), [(-1, 3), (5, 4), (0, 64)])

@@ -24,6 +24,7 @@ from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient, Object, UserInfo
 from kubernaut_ray.kube.embedded.server import EmbeddedServer
+from kubernaut_ray.kube.errors import NotFound
 from kubernaut_ray.runtime import admission, bootstrap, ports
 from kubernaut_ray.settings import AdmissionSettings, Settings
 from kubernaut_ray.signing import SigningKey
@@ -157,8 +158,14 @@ async def world(data_dir: Path) -> AsyncIterator[World]:
         async def may(user: UserInfo) -> bool:
             return await kube.may(user, verb="update", group=names.GROUP, resource="approvals")
 
+        async def lease(name: str) -> Object | None:
+            try:
+                return await kube.get(resources.LEASE, name, HOME)
+            except NotFound:
+                return None
+
         desk = Desk(key, catalog, may, names.PLATFORM_USER, clock.utcnow)
-        app = create_app(Deps(desk, settings.admission.caller_token))
+        app = create_app(Deps(desk, lease, settings.admission.caller_token))
         folder = admission.folder(settings)
         await stack.enter_async_context(
             listening(app, "127.0.0.1", port, folder / "server.crt", folder / "server.key", check_seconds=0.05)
