@@ -12,22 +12,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from actors.workflow_execution.controller import WorkflowExecutionController
-from actors.workflow_execution.pipelinerun import Ownership, is_over
+from actors.workflow_execution.marks import Ownership
+from actors.workflow_execution.pipelinerun import is_over
 from kubernaut_ray import clock, names
+from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.contracts.statistics import ExecutionRecord
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.settings import Settings
+from kubernaut_ray.settings import ExecutionSettings, Settings
 from tests import build
 from tests.machines import HOME, Machine, Trouble, examples, places, troubles
 
-SETTINGS = Settings()
+SETTINGS = Settings(execution=ExecutionSettings(engines=("tekton",)))
 RUNS = SETTINGS.execution.namespace
 DEADLINE = build.later(minutes=20)
 _MADE = build.workflow_execution(build.remediation_request(), None)
 EXECUTION = _MADE.replace(spec=_MADE.spec.replace(deadline=DEADLINE))
+REGISTERED = build.registered(EXECUTION)
 OTHER = build.workflow_execution(build.remediation_request("rr-2"), None)
 RUN = names.pipeline_run(EXECUTION.spec.target_resource)
 
@@ -46,6 +49,9 @@ class Life(Machine):
         return WorkflowExecutionController(
             Deps(self.client, SETTINGS, Endpoints(), lambda: "token", lambda *_: None), self
         )
+
+    async def workflow(self, workflow_id: str) -> Workflow | None:
+        return REGISTERED if workflow_id == REGISTERED.workflow_id else None
 
     async def record(self, execution: ExecutionRecord) -> None:
         assert self.counted.setdefault(execution.execution_id, execution) == execution
@@ -78,7 +84,7 @@ class Life(Machine):
     )
     def the_runner_works(self, what: str, trouble: Trouble, at: int) -> None:
         run = self.found(resources.PIPELINE_RUN, RUN, RUNS)
-        if run is None or is_over(run):
+        if run is None or is_over(run) or run["spec"].get("status") == "PipelineRunPending":
             return
         cancelled = run["spec"].get("status") == "Cancelled"
         match what:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from actors.ai_analysis.controller import AIAnalysisController
 from actors.approval import controller as approval
 from actors.notification.controller import NotificationController
-from actors.remediation import controller as remediation
+from actors.remediation.controller import RemediationController
 from actors.signal_processing.classify import Classifier
 from actors.signal_processing.controller import SignalProcessingController
 from actors.signal_processing.enrich import Enricher
 from actors.signal_processing.observe import Reader
 from actors.workflow_execution.controller import WorkflowExecutionController
 from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.contracts.statistics import ExecutionRecord
 from kubernaut_ray.control import shards
@@ -33,6 +34,7 @@ from kubernaut_ray.control.stats import Result
 from kubernaut_ray.crds.notification_request import NotificationRequest
 from tests.flow.simulation.client import Life, SimClient
 from tests.flow.simulation.faults import Crash
+from tests.flow.simulation.outside import SHELF
 from tests.policies import Policies
 
 if TYPE_CHECKING:
@@ -64,9 +66,13 @@ class Notifying(NotificationController):
         await self._world.channels.send(self._life, notification.name, key, possible_duplicate)
 
 
-class _Counting:
+class _Catalog:
     def __init__(self, world: World, life: Life) -> None:
         self._world, self._life = world, life
+
+    async def workflow(self, workflow_id: str) -> Workflow | None:
+        await self._world.reach(self._life)
+        return SHELF.get(workflow_id)
 
     async def record(self, execution: ExecutionRecord) -> None:
         await self._world.statistics.record(self._life, execution)
@@ -107,7 +113,7 @@ class Twice:
 
 Build = Callable[["World", Deps, Life], Any]
 BUILDERS: Mapping[str, Build] = {
-    "remediation": lambda world, deps, life: remediation.build(deps),
+    "remediation": lambda world, deps, life: RemediationController(deps),
     "processing": lambda world, deps, life: Processing(deps, world.now),
     "analysis": lambda world, deps, life: AIAnalysisController(
         deps.client,
@@ -116,7 +122,7 @@ BUILDERS: Mapping[str, Build] = {
         Policies(),  # type: ignore[arg-type]
     ),
     "approval": lambda world, deps, life: approval.build(deps),
-    "execution": lambda world, deps, life: WorkflowExecutionController(deps, _Counting(world, life)),
+    "execution": lambda world, deps, life: WorkflowExecutionController(deps, _Catalog(world, life)),
     "notification": lambda world, deps, life: Notifying(deps, world, life),
 }
 

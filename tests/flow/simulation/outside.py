@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from actors.notification.channels.base import UNANSWERED
 from actors.workflow_execution.pipelinerun import succeeded
 from kubernaut_ray import clock, names
+from kubernaut_ray.contracts.catalog import WorkflowParameter
 from kubernaut_ray.contracts.investigation import (
     IncidentRequest,
     IncidentResponse,
@@ -24,7 +26,7 @@ from kubernaut_ray.contracts.investigation import (
     SessionState,
 )
 from kubernaut_ray.contracts.statistics import ExecutionRecord
-from kubernaut_ray.crds.enums import HumanReviewReason
+from kubernaut_ray.crds.enums import HumanReviewReason, ParameterType
 from kubernaut_ray.crds.shared import TargetResource
 from kubernaut_ray.errors import KubernautError, Permanent, Retryable
 from kubernaut_ray.kube import resources
@@ -37,13 +39,23 @@ from serve_apps.gateway.ledger import Ledger
 from serve_apps.gateway.owners import Resolution
 from serve_apps.gateway.signal import Signal
 from serve_apps.gateway.verdict import Absent, Open
+from tests import build
 from tests.flow.simulation.client import Life, SimClient
 
 if TYPE_CHECKING:
     from tests.flow.simulation.world import World
 
 HOME, RUNS = names.SYSTEM_NAMESPACE, names.WORKFLOW_NAMESPACE
-WORKFLOWS = ("restart", "increase-memory", "roll-back")
+WORKFLOWS = tuple(
+    build.workflow(
+        name,
+        parameters=(WorkflowParameter(name="STEPS", type=ParameterType.STRING),),
+        content="execution: {engine: tekton}",
+    )
+    for name in ("restart", "increase-memory", "roll-back")
+)
+SHELF = {workflow.workflow_id: workflow for workflow in WORKFLOWS}
+"""What the catalog holds."""
 
 
 class Gateway:
@@ -157,7 +169,7 @@ class Investigator:
         if dice < 0.06:
             error = SessionError(message="the model is away", status=503, retryable=rng.random() < 0.8)
             return {"state": SessionState.FAILED, "error": error}
-        name = rng.choice(WORKFLOWS)
+        chosen = rng.choice(WORKFLOWS)
         answer: dict[str, Any] = {"confidence": rng.choice((0.95, 0.95, 0.95, 0.75, 0.6))}
         if dice < 0.10:
             answer |= {"resolved": True, "confidence": 0.9}
@@ -165,11 +177,11 @@ class Investigator:
             answer |= {"needs_human_review": True, "human_review_reason": HumanReviewReason.NO_MATCHING_WORKFLOWS}
         else:
             answer["selected_workflow"] = SelectedWorkflowAnswer(
-                workflow_id=names.workflow_id(name, "1.0.0"),
-                workflow_name=name,
-                version="1.0.0",
-                container_image=f"bundles.kubernaut.local/workflows/{name}:1.0.0",
-                container_digest=f"sha256:{hashlib.sha256(name.encode()).hexdigest()}",
+                workflow_id=chosen.workflow_id,
+                workflow_name=chosen.workflow_name,
+                version=chosen.version,
+                container_image=chosen.container_image,
+                container_digest=chosen.container_digest,
                 confidence=answer["confidence"],
                 parameters={"STEPS": "1"},
             )
@@ -239,8 +251,8 @@ class Channels:
         self.arrived[notification, key] += 1
         self.marked[notification, key] += possible_duplicate
         if dice < 0.13:
-            raise Retryable("the answer was lost")
-        await self._world.reach(life)
+            raise Retryable("the answer was lost", reason=UNANSWERED)
+        life.check()
 
 
 class Actors:
@@ -296,6 +308,10 @@ class Actors:
         """Tekton: starts, ends in one way or another, heeds a cancellation; hangs, or loses the run."""
         rng, kind = self._world.rng, resources.PIPELINE_RUN
         await asyncio.sleep(rng.uniform(0.1, 3.0))
+        while (made := await self._found(kind, name, RUNS)) is not None and made["metadata"]["uid"] == uid:
+            if made["spec"].get("status") != "PipelineRunPending":
+                break
+            await asyncio.sleep(2.0)
         dice = rng.random()
         if dice < 0.03:
             return  # Nobody runs it.

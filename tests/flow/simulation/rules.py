@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from actors.workflow_execution.pipelinerun import Ownership, is_over
+from actors.workflow_execution.marks import Ownership
+from actors.workflow_execution.pipelinerun import is_over
 from catalog.account.story import reconstruct
 from kubernaut_ray import names
 from kubernaut_ray.clock import parse_rfc3339

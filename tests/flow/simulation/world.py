@@ -31,6 +31,7 @@ from kubernaut_ray.kube.embedded.hub import Event
 from kubernaut_ray.settings import (
     AdmissionSettings,
     ApprovalSettings,
+    ExecutionSettings,
     FleetSettings,
     NotificationSettings,
     OrchestratorSettings,
@@ -210,6 +211,7 @@ def _settings(folder: Path, webhook: bool) -> Settings:
         admission=AdmissionSettings(mode="required" if webhook else "off"),
         approval=ApprovalSettings(signing_key=folder / "approvals.pem"),
         orchestrator=OrchestratorSettings(retention=1200, termination_rate_limit=0.9),
+        execution=ExecutionSettings(engines=("tekton",), budget_per_namespace=0),
         notification=NotificationSettings(routing_file=folder / "routing.yaml"),
         fleet=FleetSettings(concurrency=8, resync_interval=600),
     )
