@@ -23,6 +23,7 @@ BUILDERS: Mapping[str, str] = {
     "aianalyses": "actors.ai_analysis.controller:build",
     "remediationapprovalrequests": "actors.approval.controller:build",
     "workflowexecutions": "actors.workflow_execution.controller:build",
+    "effectivenessassessments": "actors.effectiveness.controller:build",
     "notificationrequests": "actors.notification.controller:build",
     "remediationworkflows": "actors.remediation_workflow.controller:build",
 }

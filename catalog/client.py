@@ -40,7 +40,7 @@ from kubernaut_ray.contracts.ledger import (
     SealResult,
     Statement,
 )
-from kubernaut_ray.contracts.statistics import ExecutionRecord
+from kubernaut_ray.contracts.statistics import EffectivenessRecord, ExecutionRecord
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
 C = TypeVar("C", bound=Contract)
@@ -257,6 +257,13 @@ class Catalog:
 
     async def execution_statistics(self, since: datetime) -> bytes:
         return await self._call("execution_statistics", {"since": rfc3339(since)})
+
+    async def record_effectiveness(self, record: EffectivenessRecord) -> bytes:
+        return await self._call("effectiveness_record", record.to_json())
+
+    async def effectiveness(self, workflow_id: str) -> bytes:
+        """The counts, as a ``WorkflowEffectiveness`` that leaves the judgement open."""
+        return await self._call("effectiveness_of", {"workflow_id": workflow_id})
 
     async def _call(self, method: str, payload: Any) -> bytes:
         return await self._send(method, orjson.dumps(payload))

@@ -104,4 +104,15 @@ MIGRATIONS: tuple[tuple[str, tuple[Step, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "whether executions helped",
+        (
+            """
+            CREATE TABLE assessments (
+                execution_id VARCHAR PRIMARY KEY, workflow_id VARCHAR NOT NULL, environment VARCHAR NOT NULL,
+                target VARCHAR NOT NULL, remediation_id VARCHAR NOT NULL, effective BOOLEAN NOT NULL, score DOUBLE NOT NULL,
+                reason VARCHAR NOT NULL, assessed_us BIGINT NOT NULL)
+            """,
+        ),
+    ),
 )

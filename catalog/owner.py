@@ -22,7 +22,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from catalog import agreement, audit, etags, executions, records, searches, sessions
+from catalog import agreement, assessments, audit, etags, executions, records, searches, sessions
 from catalog.backup import Sources
 from catalog.backup_jobs import Backups
 from catalog.draft import Draft
@@ -38,7 +38,7 @@ from kubernaut_ray.contracts.audit import AuditBatchResult, Pagination
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, Workflow, WorkflowPage, WorkflowPatch
 from kubernaut_ray.contracts.investigation import InvestigationSession
-from kubernaut_ray.contracts.statistics import ExecutionRecord
+from kubernaut_ray.contracts.statistics import EffectivenessRecord, ExecutionRecord
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
 FILE = "catalog.duckdb"
@@ -96,6 +96,7 @@ class Owner:
             "timeline": self._timeline,
             "session_get": lambda p: lambda c: sessions.get(c, p["session_id"]).encode(),
             "execution_statistics": _execution_statistics,
+            "effectiveness_of": lambda p: lambda c: _json(assessments.of(c, p["workflow_id"])),
             "search_gaps": lambda p: lambda c: searches.in_vain(c, p["since_us"], p["min_relevance"], p["limit"]),
             "audit_get": lambda p: lambda c: audit.get(c, p["event_id"], self._keeper.directory).encode(),
             **self._keeper.reads,
@@ -104,6 +105,7 @@ class Owner:
             "patch": self._patch,
             "session_put": self._session_put,
             "execution_record": self._execution_record,
+            "effectiveness_record": self._effectiveness_record,
             **self._keeper.writes,
         }
         self._slow: Mapping[str, Callable[[Any], Any]] = {
@@ -242,6 +244,10 @@ class Owner:
     def _execution_record(self, payload: Any) -> Answer:
         execution = ExecutionRecord.model_validate(payload)
         return lambda c: orjson.dumps({"recorded": executions.record(c, execution, self._now())})
+
+    def _effectiveness_record(self, payload: Any) -> Answer:
+        record = EffectivenessRecord.model_validate(payload)
+        return lambda c: orjson.dumps({"recorded": assessments.record(c, record, self._now())})
 
     def _build(self) -> tuple[int, bytes]:
         fingerprint = self._embedder.fingerprint

@@ -49,6 +49,8 @@ ANNOTATION_AUTHENTICATED_USER = f"{GROUP}/authenticated-user"
 """On an object made through our HTTP API: who asked for it last, as the token says, whatever the object itself claims."""
 ANNOTATION_REQUESTED_BY = f"{GROUP}/requested-by"
 """On a RemediationRequest that a person made: who, as the API server authenticated them."""
+ANNOTATION_SPEC_HASH = f"{GROUP}/pre-remediation-spec-hash"
+"""On a WorkflowExecution: what the target's spec was when the execution was created."""
 ANNOTATION_UPDATED_AT = f"{GROUP}/updated-at"
 ANNOTATION_FENCING_LEASE = f"{GROUP}/fencing-lease"
 ANNOTATION_FENCING_TOKEN = f"{GROUP}/fencing-token"
@@ -115,6 +117,10 @@ def approval_request(remediation: str, attempt: int = 0) -> str:
 
 def workflow_execution(remediation: str, attempt: int = 0) -> str:
     return _attempt(f"we-{remediation}", attempt)
+
+
+def effectiveness_assessment(remediation: str) -> str:
+    return f"ea-{remediation}"
 
 
 def approval_of(execution: str) -> str:

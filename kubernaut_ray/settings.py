@@ -6,6 +6,7 @@ Durations are seconds.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -143,6 +144,12 @@ class OrchestratorSettings(Group):
     termination_rate_window: Seconds = 3600
     termination_rate_minimum: int = 10
     """The rate is not judged on fewer executions than this."""
+    ineffective_chain: Annotated[int, Field(ge=1)] = 3
+    """So many remediations of one target in a row that did not help, and a person takes over."""
+    remediations_per_target: Annotated[int, Field(ge=1)] = 5
+    """So many executions on one target within ``ineffective_window``, and a person takes over."""
+    ineffective_window: Seconds = 14_400
+    """What lies further back is not held against the next remediation."""
     retention: Seconds = 86_400
     """How long a finished RemediationRequest is kept, with its children; longer while its audit trail is not complete."""
     dry_run: bool = False
@@ -217,6 +224,82 @@ class ExecutionSettings(Group):
     """``required``: a bundle runs only if it is signed by cosign with one of ``signature_keys``. ``warn``: it runs, and its
     execution says that it is not."""
     signature_keys: SignatureKeys = SignatureKeys()
+
+
+class MetricQuery(Group):
+    """What is measured before and after an execution."""
+
+    query: Annotated[str, Field(min_length=1)]
+    """PromQL, in which ``$namespace``, ``$kind`` and ``$name`` are the target's. A counter must be in ``rate()``, ``irate()`` or
+    ``increase()``: by itself it only ever grows."""
+    higher_is_better: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_rate(self) -> Self:
+        if _COUNTER.search(self.query) and not _RATE.search(self.query):
+            raise ValueError("a counter (…_total) only ever grows: take its rate(), irate() or increase()")
+        return self
+
+
+_COUNTER = re.compile(r"[A-Za-z0-9_]_total\b")
+_RATE = re.compile(r"\b(rate|irate|increase|delta|resets|changes)\s*\(")
+
+
+class EffectivenessSettings(Group):
+    """Whether a workflow that succeeded also helped: what is looked at, when, and what counts as help."""
+
+    enabled: bool | None = None
+    """Verify the effect before an incident counts as remediated. Not set: on with the embedded API server, off in a cluster."""
+    stabilization_window: Seconds = 300
+    """Nothing is judged before. 1 s with the embedded API server, where not set."""
+    hash_compute_delay: Seconds = 60
+    """After this a change of the target's spec is somebody else's. 1 s with the embedded API server, where not set."""
+    alert_check_delay: Seconds = 300
+    """How long a signal that says nothing more may yet be resolved. 2 s with the embedded API server, where not set."""
+    git_ops_sync_delay: Seconds = 180
+    """How long a GitOps tool may take to carry a change to the cluster."""
+    validity: Seconds = 1800
+    """When this is over, what is known by then must do. 20 s with the embedded API server, where not set."""
+    poll_interval: Seconds = 10
+    """How often a target that is still coming up, or a signal that still fires, is looked at again."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """From this score on a workflow helped."""
+    alertmanager_url: str = ""
+    """Ask this Alertmanager whether the alert is active; empty: what the gateway was told must do."""
+    prometheus_url: str = ""
+    """Where the queries are asked."""
+    queries: dict[str, MetricQuery] = {}
+    """By a name that people read, for example ``{errors: {query: 'sum(rate(http_errors_total{namespace="$namespace"}[5m]))'}}``."""
+    lookback: Seconds = 1800
+    """How far before the remediation the queries look back."""
+    scrape_interval: Annotated[float, Field(ge=1)] = 60
+    request_timeout: Seconds = 10
+
+    def for_one_machine(self) -> Self:
+        """Return these with verification on and short windows, wherever nothing else was said."""
+        short = {
+            "enabled": True,
+            "stabilization_window": 1,
+            "hash_compute_delay": 1,
+            "alert_check_delay": 2,
+            "validity": 20,
+            "poll_interval": 1,
+        }
+        return self.model_copy(update={k: v for k, v in short.items() if k not in self.model_fields_set})
+
+
+class TrustSettings(Group):
+    """When a workflow's record in an environment makes it more, or less, trusted; see ``contracts/trust.py``."""
+
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.10
+    """The chance that a workflow helps is taken at this quantile of what its record allows."""
+    suggest_minimum: Annotated[int, Field(ge=1)] = 5
+    """With fewer assessments nothing is held against it but failures in a row."""
+    suggest_below: Annotated[float, Field(ge=0, le=1)] = 0.30
+    demote_after: Annotated[int, Field(ge=1)] = 2
+    """So many times in a row without help, and a person decides until it has helped again."""
+    auto_minimum: Annotated[int, Field(ge=1)] = 10
+    auto_from: Annotated[float, Field(ge=0, le=1)] = 0.80
 
 
 class NotificationSettings(Group):
@@ -340,6 +423,8 @@ class Settings(BaseModel):
     approval: ApprovalSettings = ApprovalSettings()
     admission: AdmissionSettings = AdmissionSettings()
     execution: ExecutionSettings = ExecutionSettings()
+    effectiveness: EffectivenessSettings = EffectivenessSettings()
+    trust: TrustSettings = TrustSettings()
     notification: NotificationSettings = NotificationSettings()
     llm: LlmSettings = LlmSettings()
     catalog: CatalogSettings = CatalogSettings()

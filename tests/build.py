@@ -12,9 +12,15 @@ from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.catalog import Workflow, WorkflowDescription, WorkflowLabels, WorkflowParameter
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, AIAnalysisSpec, AIAnalysisStatus, AnalysisRequest, SignalContext
 from kubernaut_ray.crds.base import CustomResource, ObjectMeta, OwnerReference
+from kubernaut_ray.crds.effectiveness_assessment import (
+    EffectivenessAssessment,
+    EffectivenessAssessmentSpec,
+    EffectivenessAssessmentStatus,
+)
 from kubernaut_ray.crds.enums import (
     AIAnalysisPhase,
     AIAnalysisReason,
+    AssessmentPhase,
     AuditCategory,
     ConfidenceLevel,
     Criticality,
@@ -305,6 +311,37 @@ def workflow_execution(
             parameters={"MEMORY_LIMIT": "512Mi"},
         ),
         status=WorkflowExecutionStatus(phase=phase, **{**found, **status}),
+    )
+
+
+def effectiveness_assessment(
+    request: RemediationRequest,
+    phase: AssessmentPhase | None = None,
+    *,
+    spec: dict[str, Any] | None = None,
+    **status: Any,
+) -> EffectivenessAssessment:
+    """Of the first execution, which ended at ``NOW``; it began then, too, where it has begun."""
+    execution = workflow_execution(request, WorkflowExecutionPhase.COMPLETED)
+    defaults: dict[str, Any] = {
+        "correlation_id": request.name,
+        "remediation_request_ref": request.reference,
+        "workflow_execution_ref": execution.reference,
+        "workflow": execution.spec.workflow_ref,
+        "signal_name": request.spec.signal_name,
+        "fingerprint": request.spec.signal_fingerprint,
+        "signal_target": request.spec.target_resource,
+        "remediation_target": request.spec.target_resource,
+        "target": str(request.spec.target_resource),
+        "environment": Environment.PRODUCTION,
+        "remediation_created_at": NOW,
+        "execution_ended_at": NOW,
+    }
+    begun = {"started_at": NOW} if phase is not None else {}
+    return EffectivenessAssessment(
+        metadata=meta(names.effectiveness_assessment(request.name), request),
+        spec=EffectivenessAssessmentSpec(**{**defaults, **(spec or {})}),
+        status=EffectivenessAssessmentStatus(phase=phase, **{**begun, **status}),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.ai_analysis.answer import LONG, SHORT, clip, lines
+from kubernaut_ray.contracts.statistics import Trust
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, AIAnalysisStatus
 from kubernaut_ray.crds.enums import ConfidenceLevel, Detection, PolicyDecision
 from kubernaut_ray.crds.shared import (
@@ -60,12 +61,14 @@ class ApprovalVerdict:
         )
 
 
-async def ask(engine: PolicyEngine, analysis: AIAnalysis, settings: AnalysisSettings) -> ApprovalVerdict:
+async def ask(
+    engine: PolicyEngine, analysis: AIAnalysis, settings: AnalysisSettings, trust: Trust | None = None
+) -> ApprovalVerdict:
     """Ask one version of the policy whether it requires approval, and why."""
     version = await engine.current()
     if version is None:
         return judge(engine.no_policy(APPROVAL[0]), Undefined())
-    question = approval_input(analysis, settings)
+    question = approval_input(analysis, settings, trust)
     required = await version.evaluate(APPROVAL[0], question, timeout=TIMEOUT)
     reason = await version.evaluate(APPROVAL[1], question, timeout=TIMEOUT)
     return judge(required, reason, policy_hash=version.hash)
@@ -86,8 +89,11 @@ def judge(required: Evaluation, reason: Evaluation, *, policy_hash: str = "") ->
     return ApprovalVerdict(True, clip(f"{_DEGRADED} ({why})", LONG), policy_hash, degraded=True)
 
 
-def approval_input(analysis: AIAnalysis, settings: AnalysisSettings) -> dict[str, Any]:
-    """Return what the approval policy sees. A detection that failed is not among the labels: unknown is not false."""
+def approval_input(analysis: AIAnalysis, settings: AnalysisSettings, trust: Trust | None = None) -> dict[str, Any]:
+    """Return what the approval policy sees. A detection that failed is not among the labels: unknown is not false.
+
+    Without ``trust`` the policy is told nothing of how the workflow fared; where that could not be read, its level is unknown.
+    """
     spec, status = analysis.spec, analysis.status
     signal = spec.analysis_request.signal_context
     detected = signal.kubernetes_context.detected_labels
@@ -118,6 +124,7 @@ def approval_input(analysis: AIAnalysis, settings: AnalysisSettings) -> dict[str
         "recovery_attempt_number": spec.recovery_attempt_number or 0,
         "was_execution_failure": last.failure.was_execution_failure if last else False,
         "workflow": {"name": chosen.workflow_name, "parameters": chosen.parameters} if chosen else {},
+        **({"trust": trust.to_json()} if trust is not None else {}),
     }
 
 

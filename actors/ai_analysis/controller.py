@@ -6,19 +6,23 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+import structlog
+
 from actors.ai_analysis import phases
 from actors.ai_analysis.approval import ask
 from actors.ai_analysis.decide import PERFORMER, decide
 from actors.ai_analysis.observe import Investigation, NotStarted, Observed, Refused, Unreachable
 from actors.ai_analysis.request import session_id
 from kubernaut_ray import shipped
+from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.clients.holmesgpt import HolmesGpt
 from kubernaut_ray.contracts.investigation import IncidentRequest, InvestigationSession
+from kubernaut_ray.contracts.statistics import Trust, WorkflowEffectiveness
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Call, Decision, Key, Performer, PhaseTable, Watch
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, AIAnalysisStatus
 from kubernaut_ray.crds.base import CustomResource
-from kubernaut_ray.crds.enums import AIAnalysisPhase
+from kubernaut_ray.crds.enums import AIAnalysisPhase, TrustLevel
 from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
@@ -28,6 +32,8 @@ from kubernaut_ray.policy.check import APPROVAL
 from kubernaut_ray.policy.engine import PolicyEngine
 from kubernaut_ray.settings import Settings
 
+_log = structlog.get_logger(__name__)
+
 
 class Investigations(Protocol):
     """The HolmesGPT-API, as far as this controller uses it."""
@@ -35,6 +41,14 @@ class Investigations(Protocol):
     async def start(self, session_id: str, request: IncidentRequest) -> InvestigationSession: ...
 
     async def get(self, session_id: str) -> InvestigationSession | None: ...
+
+    async def close(self) -> None: ...
+
+
+class Records(Protocol):
+    """Data Storage, as far as this controller asks it how workflows fared."""
+
+    async def effectiveness(self, workflow_id: str) -> WorkflowEffectiveness: ...
 
     async def close(self) -> None: ...
 
@@ -49,10 +63,16 @@ class AIAnalysisController:
     watches: tuple[Watch, ...] = ()
 
     def __init__(
-        self, client: KubeClient, settings: Settings, investigations: Investigations, policies: PolicyEngine
+        self,
+        client: KubeClient,
+        settings: Settings,
+        investigations: Investigations,
+        policies: PolicyEngine,
+        records: Records | None = None,
     ) -> None:
+        """Without ``records`` the policy is told nothing of how workflows fared."""
         self._client, self._settings = client, settings
-        self._investigations, self._policies = investigations, policies
+        self._investigations, self._policies, self._records = investigations, policies, records
         self.performers: Mapping[str, Performer] = {PERFORMER: self._start_investigation}
 
     def phase_of(self, status: AIAnalysisStatus) -> str:
@@ -68,7 +88,8 @@ class AIAnalysisController:
         if status.phase is AIAnalysisPhase.INVESTIGATING:
             return Observed(analysis, await self._look(status.investigation_id or session_id(analysis)))
         if status.phase is AIAnalysisPhase.ANALYZING and status.selected_workflow is not None:
-            return Observed(analysis, verdict=await ask(self._policies, analysis, self._settings.analysis))
+            trust = await self._trust(analysis, status.selected_workflow.workflow_id)
+            return Observed(analysis, verdict=await ask(self._policies, analysis, self._settings.analysis, trust))
         return Observed(analysis)
 
     def subject(self, observed: Observed) -> CustomResource:
@@ -84,6 +105,21 @@ class AIAnalysisController:
     async def stop(self) -> None:
         await self._investigations.close()
         await self._policies.close()
+        if self._records is not None:
+            await self._records.close()
+
+    async def _trust(self, analysis: AIAnalysis, workflow_id: str) -> Trust | None:
+        """How far the workflow is trusted where this is. A record that cannot be read is no good one: the policy is told so."""
+        if self._records is None:
+            return None
+        environment = analysis.spec.analysis_request.signal_context.environment.value
+        try:
+            found = await self._records.effectiveness(workflow_id)
+        except (Retryable, Permanent) as error:
+            _log.warning("trust.unknown", analysis=analysis.name, workflow=workflow_id, error=str(error))
+            return Trust(environment=environment, level=TrustLevel.UNKNOWN)
+        fresh = Trust(environment=environment, level=TrustLevel.APPROVE)
+        return next((one for one in found.environments if one.environment == environment), fresh)
 
     async def _look(self, investigation_id: str) -> Investigation:
         try:
@@ -102,4 +138,5 @@ def build(deps: Deps) -> AIAnalysisController:
     """Build the controller of a running system."""
     directory = deps.settings.policies_directory or shipped.directory() / "policies"
     client = HolmesGpt(deps.endpoints.holmesgpt, deps.token)
-    return AIAnalysisController(deps.client, deps.settings, client, PolicyEngine(directory, APPROVAL))
+    records = DataStorage(deps.endpoints.data_storage, deps.token)
+    return AIAnalysisController(deps.client, deps.settings, client, PolicyEngine(directory, APPROVAL), records)

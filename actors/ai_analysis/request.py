@@ -7,6 +7,7 @@ investigation always does all three.
 from __future__ import annotations
 
 from kubernaut_ray.contracts.investigation import (
+    EarlierRemediation,
     FailedExecution,
     IncidentRequest,
     PreviousAttempt,
@@ -16,7 +17,7 @@ from kubernaut_ray.contracts.investigation import (
 )
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, SignalContext
 from kubernaut_ray.crds.enums import Criticality, Environment, Priority
-from kubernaut_ray.crds.shared import PreviousExecution
+from kubernaut_ray.crds.shared import PastRemediation, PreviousExecution
 
 _RISK = "risk_tolerance"
 _RISKS = ("low", "medium", "high")
@@ -58,6 +59,7 @@ def build_request(analysis: AIAnalysis, *, cluster_name: str) -> IncidentRequest
         signal_annotations=signal.annotations,
         enrichment=signal.kubernetes_context,
         previous_executions=tuple(map(_attempt, spec.previous_executions)) if spec.is_recovery_attempt else (),
+        remediation_history=tuple(map(_earlier, spec.remediation_history)),
         affected=signal.affected,
         **storm_fields(signal.storm),
     )
@@ -79,6 +81,20 @@ def _business(signal: SignalContext) -> str:
     named = (("unit", business.business_unit), ("owner", business.service_owner))
     parts = [f"{what} {value}" for what, value in named if value]
     return ", ".join((*parts, f"criticality {business.criticality}", f"SLA {business.sla_requirement}"))
+
+
+def _earlier(past: PastRemediation) -> EarlierRemediation:
+    return EarlierRemediation(
+        workflow_id=past.workflow_id,
+        workflow_name=past.workflow_name,
+        version=past.version,
+        parameters=past.parameters,
+        ended_at=past.ended_at,
+        succeeded=past.succeeded,
+        effective=past.effective,
+        score=past.score,
+        summary=past.summary,
+    )
 
 
 def _attempt(execution: PreviousExecution) -> PreviousAttempt:

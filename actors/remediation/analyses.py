@@ -34,7 +34,9 @@ def begin(
 ) -> Result:
     """Enter Analyzing; ``attempt`` n ≥ 1 is a recovery that is told ``history``, every failure before it."""
     request = seen.request
-    child = children.ai_analysis(request, _context(seen), attempt=attempt, previous=history, now=now, settings=settings)
+    child = children.ai_analysis(
+        request, _context(seen), attempt=attempt, previous=history, past=seen.history, now=now, settings=settings
+    )
     fields = {
         **changes,
         "recovery_attempts": attempt,
@@ -62,6 +64,7 @@ def again(seen: Observed, now: datetime, settings: Settings) -> Result:
         _context(seen),
         attempt=status.recovery_attempts,
         previous=status.previous_executions,
+        past=seen.history,
         now=now,
         settings=settings,
     )

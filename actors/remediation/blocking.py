@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from actors.remediation.facts import BLOCKED_CONDITION
 from kubernaut_ray import clock, conditions, names
+from kubernaut_ray.crds.effectiveness_assessment import EffectivenessAssessment
 from kubernaut_ray.crds.enums import BlockReason, FailurePhase, Outcome, SkipReason, WorkflowExecutionPhase
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.remediation_request import RemediationRequest
@@ -33,7 +34,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Fresh reads: the other requests with this fingerprint, and all executions on this target."""
+    """Fresh reads: the other requests with this fingerprint, and all executions on this target with what they came to."""
 
     siblings: tuple[RemediationRequest, ...] = ()
     executions: tuple[WorkflowExecution, ...] = ()
@@ -41,6 +42,10 @@ class Facts:
     """What the scope label says of the target."""
     scope_problem: str = ""
     """Why the scope label could not be read."""
+    spec_hash: str = ""
+    """What the target's spec is, where its effect will be judged."""
+    assessments: tuple[EffectivenessAssessment, ...] = ()
+    """What all remediations of this target came to, as far as that was judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,7 @@ def _previous_execution_failed(q: _Question) -> Verdict | None:
     return Handover(
         SkipReason.PREVIOUS_EXECUTION_FAILED,
         f"workflow execution {last.name} failed half-way on {last.spec.target_resource} ({details.reason}), so the target's "
-        "state is unknown; a person must look and clear it (kubernaut-ray unblock {last.name} --reason ...)",
+        f"state is unknown; a person must look and clear it (kubernaut-ray unblock {last.name} --reason ...)",
         execution=last.name,
     )
 
@@ -222,6 +227,40 @@ def _recently_remediated(q: _Question) -> Verdict | None:
     return None
 
 
+def _ineffective_chain(q: _Question) -> Verdict | None:
+    """Whatever is wrong there, one more try of ours is not what it needs."""
+    window, target = timedelta(seconds=q.settings.ineffective_window), q.request.spec.target_resource
+    since, span = q.now - window, clock.format_duration(window)
+    chain = 0
+    for judged in sorted(_judged(q, since), key=lambda one: one.created, reverse=True):
+        if judged.status.effective:
+            break
+        chain += 1
+    if chain >= q.settings.ineffective_chain:
+        return Handover(
+            SkipReason.INEFFECTIVE_CHAIN,
+            f"the last {chain} remediations of {target} succeeded and did not help",
+        )
+    recent = [e for e in _others(q) if e.status.start_time is not None and e.status.start_time >= since]
+    if len(recent) >= q.settings.remediations_per_target:
+        return Handover(
+            SkipReason.INEFFECTIVE_CHAIN,
+            f"{target} was remediated {len(recent)} times within {span}: what is done about it does not last",
+        )
+    return None
+
+
+def _judged(q: _Question, since: datetime) -> list[EffectivenessAssessment]:
+    """Other requests' assessments that came to a verdict; one that could not be judged neither adds to a chain nor ends it."""
+    return [
+        one
+        for one in q.facts.assessments
+        if one.spec.remediation_request_ref.uid != q.request.uid
+        and one.status.effective is not None
+        and (one.status.completed_at or one.created) >= since
+    ]
+
+
 _BEFORE_ANALYSIS = (
     _unmanaged,
     _consecutive_failures,
@@ -230,7 +269,7 @@ _BEFORE_ANALYSIS = (
     _exhausted,
     _backoff,
 )
-_BEFORE_EXECUTION = (*_BEFORE_ANALYSIS, _busy, _recently_remediated)
+_BEFORE_EXECUTION = (*_BEFORE_ANALYSIS, _busy, _recently_remediated, _ineffective_chain)
 _RUNNING = (WorkflowExecutionPhase.PENDING, WorkflowExecutionPhase.RUNNING)
 
 

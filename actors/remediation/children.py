@@ -7,7 +7,7 @@ workflow with image, digest and parameters goes to approval and execution as it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from actors.remediation import timeouts
 from actors.remediation.summary import Message
@@ -17,6 +17,11 @@ from kubernaut_ray.crds.affected import affected
 from kubernaut_ray.crds.ai_analysis import AIAnalysis, AIAnalysisSpec, AnalysisRequest, AnalysisTimeouts, SignalContext
 from kubernaut_ray.crds.approval import Grant
 from kubernaut_ray.crds.base import CustomResource, LocalReference, ObjectMeta, ObjectReference, OwnerReference
+from kubernaut_ray.crds.effectiveness_assessment import (
+    AssessmentConfig,
+    EffectivenessAssessment,
+    EffectivenessAssessmentSpec,
+)
 from kubernaut_ray.crds.enums import (
     Channel,
     ConfidenceLevel,
@@ -37,6 +42,7 @@ from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.crds.shared import (
     ConsideredAlternative,
     KubernetesContext,
+    PastRemediation,
     PreviousExecution,
     RecommendedAction,
     SelectedWorkflow,
@@ -56,6 +62,8 @@ from kubernaut_ray.settings import ApprovalSettings, Settings
 
 COMPONENT = "remediation"
 MANAGER = "kubernaut-ray"
+_VERDICT = timedelta(seconds=30)
+"""How long before our own deadline an assessment must come to its end."""
 
 
 def create(request: RemediationRequest, child: CustomResource) -> Create:
@@ -132,6 +140,7 @@ def ai_analysis(
     *,
     attempt: int = 0,
     previous: Sequence[PreviousExecution] = (),
+    past: Sequence[PastRemediation] = (),
     now: datetime,
     settings: Settings,
 ) -> AIAnalysis:
@@ -146,6 +155,7 @@ def ai_analysis(
             is_recovery_attempt=attempt > 0,
             recovery_attempt_number=attempt or None,
             previous_executions=tuple(previous),
+            remediation_history=tuple(past),
             timeout_config=AnalysisTimeouts(investigating_timeout=_duration(allowed.total_seconds())),
             deadline=timeouts.for_child(request, Phase.ANALYZING, now, settings.orchestrator),
         ),
@@ -208,12 +218,17 @@ def workflow_execution(
     now: datetime,
     settings: Settings,
     grant: Grant | None = None,
+    spec_hash: str = "",
     dry_run: bool = False,
 ) -> WorkflowExecution:
-    """Build the execution: image, digest, parameters and engine exactly as the analysis resolved them."""
+    """Build the execution: image, digest, parameters and engine exactly as the analysis resolved them.
+
+    ``spec_hash``, what the target is before, goes with it: it must be kept from the moment in which it can run.
+    """
     deadline = timeouts.for_child(request, Phase.EXECUTING, now, settings.orchestrator)
+    before = {names.ANNOTATION_SPEC_HASH: spec_hash} if spec_hash else {}
     return WorkflowExecution(
-        metadata=_metadata(request, names.workflow_execution(request.name, attempt)),
+        metadata=_metadata(request, names.workflow_execution(request.name, attempt)).replace(annotations=before),
         spec=WorkflowExecutionSpec(
             remediation_request_ref=request.reference,
             workflow_ref=_workflow_ref(workflow),
@@ -228,6 +243,50 @@ def workflow_execution(
             deadline=deadline,
             approval=grant,
             dry_run=dry_run,
+        ),
+    )
+
+
+def effectiveness_assessment(
+    request: RemediationRequest,
+    execution: WorkflowExecution,
+    processing: SignalProcessingStatus,
+    *,
+    began: datetime,
+    settings: Settings,
+) -> EffectivenessAssessment:
+    """Build the assessment of what an execution that completed came to; ``began`` is when verifying began."""
+    spec, windows = request.spec, settings.effectiveness
+    context, classified = processing.kubernetes_context, processing.environment_classification
+    labels = context.detected_labels if context else None
+    deadline = timeouts.for_child(request, Phase.VERIFYING, began, settings.orchestrator)
+    synced = windows.git_ops_sync_delay if labels is not None and labels.git_ops_managed else 0.0
+    return EffectivenessAssessment(
+        metadata=_metadata(request, names.effectiveness_assessment(request.name)),
+        spec=EffectivenessAssessmentSpec(
+            correlation_id=request.name,
+            remediation_request_ref=request.reference,
+            workflow_execution_ref=execution.reference,
+            workflow=execution.spec.workflow_ref,
+            signal_name=spec.signal_name,
+            fingerprint=spec.signal_fingerprint,
+            signal_target=spec.signal_resource or spec.target_resource,
+            remediation_target=spec.target_resource,
+            target=str(spec.target_resource),
+            environment=classified.environment if classified else Environment.UNKNOWN,
+            config=AssessmentConfig(
+                stabilization_window=_exactly(windows.stabilization_window),
+                hash_compute_delay=_exactly(windows.hash_compute_delay),
+                alert_check_delay=_exactly(windows.alert_check_delay),
+                git_ops_sync_delay=_exactly(synced),
+                validity=_exactly(windows.validity),
+            ),
+            remediation_created_at=request.created,
+            execution_started_at=execution.status.start_time,
+            execution_ended_at=execution.status.completion_time or began,
+            pre_remediation_spec_hash=execution.metadata.annotations.get(names.ANNOTATION_SPEC_HASH, ""),
+            # Before our own, so that what it found by then is there when we must go on.
+            deadline=max(began, deadline - min(_VERDICT, (deadline - began) / 10)),
         ),
     )
 
@@ -277,6 +336,10 @@ def _metadata(request: RemediationRequest, name: str, labels: Mapping[str, str] 
 
 def _workflow_ref(workflow: SelectedWorkflow) -> WorkflowRef:
     return WorkflowRef(**{field: getattr(workflow, field) for field in WorkflowRef.model_fields})
+
+
+def _exactly(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms" if seconds % 1 else f"{seconds:.0f}s"
 
 
 def _duration(seconds: float) -> str:

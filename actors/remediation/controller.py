@@ -25,6 +25,7 @@ _CHILDREN = (
     resources.AI_ANALYSIS,
     resources.APPROVAL_REQUEST,
     resources.WORKFLOW_EXECUTION,
+    resources.EFFECTIVENESS_ASSESSMENT,
     resources.NOTIFICATION_REQUEST,
 )
 

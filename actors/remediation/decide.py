@@ -21,6 +21,7 @@ from actors.remediation import (
     moves,
     pauses,
     timeouts,
+    verification,
 )
 from actors.remediation.blocking import Stage
 from actors.remediation.moves import Mark
@@ -74,7 +75,7 @@ def decide(seen: Observed, now: datetime, settings: Settings) -> Result:
         case Phase.EXECUTING:
             return executions.executing(seen, now, settings)
         case Phase.VERIFYING:
-            return endings.verified(seen, now, settings)
+            return verification.verifying(seen, now, settings)
         case _:
             return _blocked(seen, now, settings)
 

@@ -34,49 +34,75 @@ from kubernaut_ray.settings import Settings
 Result = Decision[Status]
 
 
-def remediated(seen: Observed, execution: WorkflowExecution, now: datetime, settings: Settings) -> Result:
+def remediated(
+    seen: Observed,
+    execution: WorkflowExecution,
+    now: datetime,
+    settings: Settings,
+    *,
+    verified: str = "",
+    sure: bool = True,
+    marks: Sequence[Mark] = (),
+    **changes: Any,
+) -> Result:
+    """The workflow succeeded. ``verified`` is what was found of its effect, empty where nobody was to look; ``sure`` is false
+    where somebody looked and could not tell.
+    """
     request = seen.request
     name = execution.spec.workflow_ref.workflow_name or execution.spec.workflow_ref.workflow_id
+    took = clock.format_duration(now - request.created)
     notice = children.notification(
         request,
         "completion",
-        summary.remediated(seen, execution, now),
+        summary.remediated(seen, execution, now, verified, sure=sure),
         type_=NotificationType.COMPLETION,
         priority=NotificationPriority.LOW,
         metadata=summary.routing(seen, phase=Phase.COMPLETED, outcome=Outcome.REMEDIATED),
     )
-    marks = [Mark("WorkflowExecutionComplete", True, "Completed")]
+    marks = [Mark("WorkflowExecutionComplete", True, "Completed"), *marks]
     if request.status.recovery_attempts:
         marks.append(Mark("RecoveryComplete", True, "Recovered"))
     return moves.finish(
         seen,
         Phase.COMPLETED,
-        "Remediated",
-        f"{name} fixed {request.spec.target_resource} in {clock.format_duration(now - request.created)}",
+        "Remediated" if sure else "RemediatedUnverified",
+        f"{name} fixed {request.spec.target_resource} in {took}"
+        if sure
+        else f"{name} succeeded on {request.spec.target_resource} after {took}. {verified}",
         now,
         settings.orchestrator,
         notify=(notice,),
         marks=marks,
         outcome=Outcome.REMEDIATED,
+        **changes,
     )
 
 
-def verified(seen: Observed, now: datetime, settings: Settings) -> Result:
-    """Without a check of the effect, what the execution says stands; without an execution nothing can be said."""
-    execution = seen.execution
-    if execution is not None and execution.status.phase is WorkflowExecutionPhase.COMPLETED:
-        return remediated(seen, execution, now, settings)
-    message = "The effect of the workflow could not be established"
+def inconclusive(
+    seen: Observed, why: str, now: datetime, settings: Settings, *, marks: Sequence[Mark] = (), **changes: Any
+) -> Result:
+    """The workflow succeeded, and nobody can say that it helped, or it did not: never a success, and a person looks."""
+    told = facts.fact(
+        seen.request,
+        "remediation.manual_review",
+        now,
+        outcome=AuditOutcome.PENDING,
+        reason=why,
+        sub_reason=str(Outcome.INCONCLUSIVE),
+    )
     return moves.finish(
         seen,
         Phase.COMPLETED,
         "Inconclusive",
-        message,
+        f"A person must take over: {why}",
         now,
         settings.orchestrator,
-        notify=(_manual_notice(seen, message, NotificationPriority.HIGH, None, "", now),),
+        effects=(told,),
+        notify=(_manual_notice(seen, why, NotificationPriority.HIGH, None, "", now),),
+        marks=marks,
         outcome=Outcome.INCONCLUSIVE,
         requires_manual_review=True,
+        **changes,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from actors.remediation import analyses, blocking, children, endings, facts, moves, pauses, recovery
+from actors.remediation import analyses, blocking, children, endings, facts, moves, pauses, recovery, verification
 from actors.remediation.blocking import Stage
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
@@ -54,6 +54,7 @@ def start(
         settings=settings,
         grant=grant,
         dry_run=rehearsing,
+        spec_hash=seen.routing.spec_hash,
     )
     if rehearsing:
         return moves.stay(
@@ -115,6 +116,8 @@ def executing(seen: Observed, now: datetime, settings: Settings) -> Result:
     if execution is None:
         return endings.execution_gone(seen, now, settings)
     match execution.status.phase:
+        case WorkflowExecutionPhase.COMPLETED if settings.effectiveness.enabled:
+            return verification.begin(seen, execution, now, settings)
         case WorkflowExecutionPhase.COMPLETED:
             return endings.remediated(seen, execution, now, settings)
         case WorkflowExecutionPhase.FAILED:

@@ -23,6 +23,7 @@ from kubernaut_ray.crds.enums import (
     AuditOutcome,
     DeliveryState,
     NotificationPhase,
+    Outcome,
     SignalProcessingPhase,
     WorkflowExecutionPhase,
 )
@@ -134,12 +135,13 @@ def finish(
     """
     request = seen.request
     took = now - request.created
+    good = phase in _GOOD and rest.get("outcome") is not Outcome.INCONCLUSIVE
     ended = facts.fact(
         request,
         "lifecycle.completed",
         now,
         phase,
-        outcome=AuditOutcome.SUCCESS if phase in _GOOD else AuditOutcome.FAILURE,
+        outcome=AuditOutcome.SUCCESS if good else AuditOutcome.FAILURE,
         phase=str(phase),
         outcome_of_remediation=str(rest.get("outcome") or ""),
         reason=reason,
@@ -280,5 +282,6 @@ def _known_children(seen: Observed) -> dict[str, ObjectReference]:
         "ai_analysis_ref": seen.analysis,
         "approval_request_ref": seen.approval,
         "workflow_execution_ref": seen.execution,
+        "effectiveness_assessment_ref": seen.assessment,
     }
     return {field: child.reference for field, child in pairs.items() if child is not None}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import structlog
 from pydantic import ValidationError
 
+from actors.remediation import history
 from actors.remediation.blocking import Facts
 from actors.remediation.recovery import Finished
 from actors.remediation.scope import InScope, look_up
@@ -23,16 +24,19 @@ from kubernaut_ray.contracts.timeline import GapKind, State, Timeline
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
 from kubernaut_ray.crds.base import CustomResource
-from kubernaut_ray.crds.enums import AIAnalysisPhase, ApprovalDecision, WorkflowExecutionPhase
+from kubernaut_ray.crds.effectiveness_assessment import EffectivenessAssessment
+from kubernaut_ray.crds.enums import AIAnalysisPhase, ApprovalDecision, SignalProcessingPhase, WorkflowExecutionPhase
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequest, RemediationRequestStatus
+from kubernaut_ray.crds.shared import PastRemediation
 from kubernaut_ray.crds.signal_processing import SignalProcessing
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
-from kubernaut_ray.kube import resources
+from kubernaut_ray.kube import resources, targets
 from kubernaut_ray.kube.client import KubeClient, Object
-from kubernaut_ray.kube.errors import NotFound
+from kubernaut_ray.kube.errors import Forbidden, NotFound
+from kubernaut_ray.kube.spec_hash import spec_hash
 from kubernaut_ray.settings import Settings
 
 DELIVERED_CONDITION = "NotificationDelivered"
@@ -50,6 +54,7 @@ class Observed:
     analysis: AIAnalysis | None = None
     approval: RemediationApprovalRequest | None = None
     execution: WorkflowExecution | None = None
+    assessment: EffectivenessAssessment | None = None
     notifications: tuple[NotificationRequest, ...] = ()
     routing: Facts | None = None
     """Read where something would start next."""
@@ -57,6 +62,8 @@ class Observed:
     """The request that this one duplicates."""
     finished: tuple[Finished, ...] = ()
     """Executions of the whole system that have ended; read when one of ours failed."""
+    history: tuple[PastRemediation, ...] = ()
+    """What was done to this target before, the newest first; read where an analysis would begin."""
     duplicates: tuple[str, ...] = ()
     """Requests that waited for this one; read when it has ended."""
     untold: tuple[str, ...] | None = None
@@ -83,6 +90,8 @@ class Reader:
         self, client: KubeClient, settings: Settings, trail: Trail | None = None, *, now: Clock = utcnow
     ) -> None:
         self._client, self._settings, self._trail, self._now = client, settings, trail, now
+        self._judges = bool(settings.effectiveness.enabled)
+        """Whether effects are judged: what they came to is looked up for nobody else."""
 
     async def observe(self, key: Key) -> Observed | None:
         """Return the request and its world, or ``None`` when it is gone. Raises pydantic's ``ValidationError``."""
@@ -103,13 +112,18 @@ class Reader:
         status, name, attempt = request.status, request.name, request.status.recovery_attempts
         stage = status.blocked_from or Phase.PENDING if phase is Phase.BLOCKED else phase
         analysed = stage not in {Phase.PENDING, Phase.PROCESSING}
-        processing, analysis, approval, execution, notifications, original = await asyncio.gather(
+        processing, analysis, approval, execution, assessment, notifications = await asyncio.gather(
             self._child(request, SignalProcessing, names.signal_processing(name)),
             self._child(request, AIAnalysis, names.ai_analysis(name, attempt), needed=analysed),
             self._child(request, RemediationApprovalRequest, names.approval_request(name, attempt), needed=analysed),
             self._child(request, WorkflowExecution, names.workflow_execution(name, attempt), needed=analysed),
+            self._child(
+                request,
+                EffectivenessAssessment,
+                names.effectiveness_assessment(name),
+                needed=phase is Phase.VERIFYING,
+            ),
             self._notifications(request),
-            self._original(request, phase),
         )
         seen = Observed(
             request,
@@ -117,12 +131,17 @@ class Reader:
             analysis=analysis,
             approval=approval,
             execution=execution,
+            assessment=assessment,
             notifications=notifications,
-            original=original,
+            original=await self._original(request, phase),
         )
-        routing = await self._routing(request) if _would_start(seen, phase) else None
-        finished = await self._finished(request.namespace) if execution is not None and _failed(execution) else ()
-        return Observed(request, processing, analysis, approval, execution, notifications, routing, original, finished)
+        failed = execution is not None and _failed(execution)
+        return replace(
+            seen,
+            routing=await self._routing(request, stage) if _would_start(seen, phase) else None,
+            finished=await self._finished(request.namespace) if failed else (),
+            history=await self._history(request) if self._judges and _would_analyse(seen, phase) else (),
+        )
 
     async def _ended(self, request: RemediationRequest) -> Observed:
         if settled(request.status):
@@ -175,19 +194,53 @@ class Reader:
         )
         return tuple(s for s in _readable(RemediationRequest, listed.items) if s.uid != request.uid)
 
-    async def _routing(self, request: RemediationRequest) -> Facts:
-        siblings, executions, found = await asyncio.gather(
+    async def _routing(self, request: RemediationRequest, stage: Phase) -> Facts:
+        effects = self._judges and stage is not Phase.PENDING
+        siblings, executions, assessments, found, target = await asyncio.gather(
             self._siblings(request),
-            self._client.list(
-                resources.WORKFLOW_EXECUTION,
-                request.namespace,
-                fields=f"spec.targetResource={request.spec.target_resource}",
-            ),
+            self._executions(request),
+            self._assessments(request) if effects else _nothing(),
             self._scope(request),
+            self._spec_hash(request) if effects else _unread(),
         )
         return Facts(
-            siblings, _readable(WorkflowExecution, executions.items), found.managed, scope_problem=found.problem
+            siblings,
+            executions,
+            found.managed,
+            scope_problem=found.problem,
+            spec_hash=target,
+            assessments=assessments,
         )
+
+    async def _assessments(self, request: RemediationRequest) -> tuple[EffectivenessAssessment, ...]:
+        """What remediations of this target came to."""
+        listed = await self._client.list(
+            resources.EFFECTIVENESS_ASSESSMENT,
+            request.namespace,
+            fields=f"spec.target={request.spec.target_resource}",
+        )
+        return _readable(EffectivenessAssessment, listed.items)
+
+    async def _history(self, request: RemediationRequest) -> tuple[PastRemediation, ...]:
+        executions, assessments = await asyncio.gather(self._executions(request), self._assessments(request))
+        return history.of(request, executions, assessments)
+
+    async def _executions(self, request: RemediationRequest) -> tuple[WorkflowExecution, ...]:
+        """All executions on this target."""
+        listed = await self._client.list(
+            resources.WORKFLOW_EXECUTION,
+            request.namespace,
+            fields=f"spec.targetResource={request.spec.target_resource}",
+        )
+        return _readable(WorkflowExecution, listed.items)
+
+    async def _spec_hash(self, request: RemediationRequest) -> str:
+        """What the target's spec is now; empty where nobody can tell."""
+        try:
+            found = await targets.read(self._client, request.spec.target_resource)
+        except (NotFound, Forbidden):
+            return ""
+        return spec_hash(found) if found is not None else ""
 
     async def _scope(self, request: RemediationRequest) -> InScope:
         target = request.spec.target_resource
@@ -215,6 +268,26 @@ def _would_start(seen: Observed, phase: Phase) -> bool:
             return seen.analysis is not None and seen.analysis.status.phase is AIAnalysisPhase.COMPLETED
         case Phase.AWAITING_APPROVAL:
             return seen.approval is not None and seen.approval.status.sealed_decision is ApprovalDecision.APPROVED
+        case _:
+            return False
+
+
+async def _nothing() -> tuple[EffectivenessAssessment, ...]:
+    return ()
+
+
+async def _unread() -> str:
+    return ""
+
+
+def _would_analyse(seen: Observed, phase: Phase) -> bool:
+    match phase:
+        case Phase.PROCESSING:
+            return seen.processing is not None and seen.processing.status.phase is SignalProcessingPhase.COMPLETED
+        case Phase.ANALYZING:
+            return seen.analysis is None and seen.execution is None
+        case Phase.EXECUTING:
+            return seen.execution is not None and _failed(seen.execution)
         case _:
             return False
 

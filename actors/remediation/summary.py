@@ -13,7 +13,7 @@ from datetime import datetime
 from actors.remediation.observe import Observed
 from kubernaut_ray import clock
 from kubernaut_ray.crds.affected import AffectedWorkload, affected
-from kubernaut_ray.crds.enums import NotificationPriority, Priority
+from kubernaut_ray.crds.enums import NotificationPriority, Priority, WorkflowExecutionPhase
 from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.crds.shared import FailureDetails, SelectedWorkflow
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
@@ -110,12 +110,21 @@ def approval(seen: Observed, workflow: SelectedWorkflow, name: str, why: str, re
     )
 
 
-def remediated(seen: Observed, execution: WorkflowExecution, now: datetime) -> Message:
+def remediated(
+    seen: Observed, execution: WorkflowExecution, now: datetime, verified: str = "", *, sure: bool = True
+) -> Message:
     request = seen.request
     results = [f"- {key}: `{value}`" for key, value in execution.status.results.items()]
     return _message(
-        f"Fixed: {_what(request)} ({_since(request, now)})",
-        ("", ["**kubernaut fixed this incident. Nothing is left to do.**"]),
+        f"{'Fixed' if sure else 'Done, not verified'}: {_what(request)} ({_since(request, now)})",
+        (
+            "",
+            [
+                "**kubernaut fixed this incident. Nothing is left to do.**"
+                if sure
+                else "**The workflow succeeded. Whether it helped is not known: have a look.**"
+            ],
+        ),
         ("What broke", _broke(seen)),
         ("Why", _why(seen)),
         ("What was done", _done(seen, execution)),
@@ -123,6 +132,7 @@ def remediated(seen: Observed, execution: WorkflowExecution, now: datetime) -> M
             "Result",
             [f"The workflow succeeded. From the first signal to the end it took {_since(request, now)}.", *results],
         ),
+        ("Verified", [verified] if verified else []),
         ("Where to look", _look(seen)),
     )
 
@@ -157,6 +167,8 @@ def manual_review(seen: Observed, why: str, failure: FailureDetails | None, now:
     tried = _earlier(seen)
     if failure is not None and seen.execution is not None:
         tried += _execution_failure(seen.execution, failure)
+    elif seen.execution is not None and seen.execution.status.phase is WorkflowExecutionPhase.COMPLETED:
+        tried += _done(seen, seen.execution)
     analysis = seen.analysis.status if seen.analysis is not None else None
     found = [f"- {entry}" for entry in (analysis.evidence if analysis else ())[:10]]
     warned = [f"- {entry}" for entry in (analysis.warnings if analysis else ())[:10]]
@@ -176,6 +188,7 @@ def manual_review(seen: Observed, why: str, failure: FailureDetails | None, now:
         ("What broke", _broke(seen)),
         ("Why", _why(seen)),
         ("What was tried", tried),
+        ("What it came to", _effect(seen)),
         ("Evidence", found),
         ("Warnings", warned),
         ("Workflows considered", others),
@@ -321,6 +334,19 @@ def _done(seen: Observed, execution: WorkflowExecution) -> list[str]:
     return lines
 
 
+def _effect(seen: Observed) -> list[str]:
+    """What was found of the execution's effect, part by part."""
+    if seen.assessment is None:
+        return []
+    status = seen.assessment.status
+    parts = status.components
+    lines = [status.message] if status.message else []
+    for name, part in (("Target", parts.health), ("Signal", parts.alert), ("Metrics", parts.metrics)):
+        worth = "not judged" if part.score is None else f"{part.score:.2f}"
+        lines.append(f"- {name}: {worth}{f' ({part.details})' if part.details else ''}")
+    return lines
+
+
 def _earlier(seen: Observed) -> list[str]:
     return [
         line
@@ -349,7 +375,7 @@ def _look(seen: Observed) -> list[str]:
     lines = [
         "```",
         f"kubernaut-ray status {request.name}",
-        f"kubectl -n {request.namespace} get rr,sp,aa,rar,wfe,nr -l kubernaut.ai/remediation-request={request.name}",
+        f"kubectl -n {request.namespace} get rr,sp,aa,rar,wfe,ea,nr -l kubernaut.ai/remediation-request={request.name}",
         f"kubectl {scope}describe {target.kind.lower()} {target.name}",
     ]
     if target.namespace:

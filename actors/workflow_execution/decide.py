@@ -112,12 +112,12 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
         case start.Never(reason, why):
             return _fail_before(seen, reason, why, now)
         case start.Later() as later:
-            return _later(execution, later)
+            return _later(execution, later, now)
         case start.Admit():
-            status = execution.status.replace(message="Its turn has come", admitted_at=now)
+            status = execution.status.replace(message="Its turn has come", admitted_at=now, queued_at=None)
             return Decision("Admitted", status, wake_at=now)
         case start.GiveBack(why):
-            status = execution.status.replace(message=f"Waiting: {why}", admitted_at=None)
+            status = execution.status.replace(message=f"Waiting: {why}", admitted_at=None, queued_at=now)
             return Decision("AdmissionGivenBack", status, wake_at=_soon(now))
         case start.Claim(claim):
             status = execution.status.replace(message="Using up the approval")
@@ -130,6 +130,7 @@ def _pending(seen: Observed, now: datetime, settings: Settings, key: SigningKey 
             kind, name = engine.resource.kind, body["metadata"]["name"]
             status = execution.status.replace(
                 message=f"{kind} {name} requested",
+                queued_at=None,
                 pipeline_run_ref=LocalReference(name=name),
                 conditions=_signature(seen, now),
             )
@@ -145,7 +146,7 @@ def _rehearsed(seen: Observed, now: datetime, settings: Settings) -> Result:
         case start.Never(reason, why):
             return _fail_before(seen, reason, f"Dry run: {why}", now)
         case start.Later() as later:
-            return _later(execution, later)
+            return _later(execution, later, now)
         case start.Now(engine, workflow):
             kind = engine.resource.kind
     if seen.refusal:
@@ -168,10 +169,11 @@ def _rehearsed(seen: Observed, now: datetime, settings: Settings) -> Result:
     return Decision("Rehearsed", status, (Audit(event),))
 
 
-def _later(execution: WorkflowExecution, later: start.Later) -> Result:
+def _later(execution: WorkflowExecution, later: start.Later, now: datetime) -> Result:
     """Wait, but not beyond the deadline."""
     at = min(later.at, execution.spec.deadline) if execution.spec.deadline is not None else later.at
-    return Decision(later.reason, execution.status.replace(message=later.message), wake_at=at)
+    since = (execution.status.queued_at or now) if later.queued else None
+    return Decision(later.reason, execution.status.replace(message=later.message, queued_at=since), wake_at=at)
 
 
 def _begin(seen: Observed, run: Object, now: datetime, settings: Settings) -> Result:
@@ -211,7 +213,7 @@ def _contended(seen: Observed, run: Object, now: datetime, settings: Settings) -
     cooldown = timedelta(seconds=settings.execution.cooldown)
     verdict = locks.judge(run, seen.holder, remediation, now, cooldown)
     owner = marks.Ownership.of(run).execution or "somebody outside this system"
-    waiting = execution.status.replace(pipeline_run_ref=None)
+    waiting = execution.status.replace(pipeline_run_ref=None, admitted_at=None, queued_at=None)
     match verdict.hold:
         case Hold.BUSY:
             message = f"the target is being changed by {owner} ({run['kind']} {run['metadata']['name']})"

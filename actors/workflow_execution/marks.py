@@ -6,6 +6,7 @@ truth, because labels are cut and rewritten. ``is_mine`` is asked before anythin
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ ANNOTATION_EXECUTION_UID = f"{names.GROUP}/workflow-execution-uid"
 ANNOTATION_REMEDIATION = names.LABEL_REMEDIATION
 _PARAMETER = re.compile(r"[A-Z][A-Z0-9_]*")
 _TARGET = re.compile(r"(?:[^/\s]+/)?[^/\s]+/[^/\s]+")
-_MINIMUM_TIMEOUT = 1.0
+_MINIMUM_TIMEOUT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,15 @@ def metadata(execution: WorkflowExecution, namespace: str) -> dict[str, Any]:
     }
 
 
-def seconds_allowed(execution: WorkflowExecution, now: datetime) -> float:
-    """Return how long the run may take: the execution's own timeout, cut to the deadline when that comes earlier."""
+def seconds_allowed(execution: WorkflowExecution, now: datetime) -> int:
+    """Return how long the run may take: the execution's own timeout, cut to the deadline when that comes earlier.
+
+    Whole seconds, rounded down, and at least one.
+    """
     wanted = parse_duration(execution.spec.execution_config.timeout)
     if execution.spec.deadline is not None:
         wanted = min(wanted, execution.spec.deadline - now)
-    return max(_MINIMUM_TIMEOUT, wanted.total_seconds())
+    return max(_MINIMUM_TIMEOUT, math.floor(wanted.total_seconds()))
 
 
 def instant(run: Mapping[str, Any], field: str) -> datetime | None:

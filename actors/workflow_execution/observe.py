@@ -112,10 +112,13 @@ class Reader:
 
     async def _others(self, execution: WorkflowExecution) -> tuple[Entry, ...]:
         """List what the queue is judged by, always anew: an admission counts only against a listing that is younger."""
-        wanted = [("", "status.lockReleased!=true")]
-        if self._execution.budget_per_namespace:
-            home = names.label_value(marks.target_namespace(execution.spec.target_resource))
+        settings, target = self._execution, execution.spec.target_resource
+        home = names.label_value(marks.target_namespace(target))
+        wanted = [("", "status.lockReleased!=true")] if settings.max_running else []
+        if settings.budget_per_namespace or (settings.max_running_per_namespace and not wanted):
             wanted.append((f"{names.LABEL_SOURCE_NAMESPACE}={home}", ""))
+        # Without limits only those on the same target matter, however many run.
+        wanted = wanted or [("", f"spec.targetResource={target}")]
         listed = await asyncio.gather(
             *(
                 self._client.list(resources.WORKFLOW_EXECUTION, execution.namespace, labels=labels, fields=fields)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from actors.workflow_execution import marks
-from kubernaut_ray.clock import format_duration, parse_duration
+from kubernaut_ray.clock import format_duration
 from kubernaut_ray.contracts.grants import pinned
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.settings import ExecutionSettings
@@ -46,8 +46,8 @@ def build(execution: WorkflowExecution, settings: ExecutionSettings, now: dateti
 
 
 def timeout(execution: WorkflowExecution, now: datetime) -> str:
-    """Return the pipeline timeout as a Go duration."""
-    return format_duration(parse_duration(f"{marks.seconds_allowed(execution, now):f}s"))
+    """Return the pipeline timeout as a Go duration, whole seconds: not a moment longer than it may take."""
+    return format_duration(timedelta(seconds=marks.seconds_allowed(execution, now)))
 
 
 def succeeded(run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -34,11 +34,14 @@ class Entry:
     target: str
     created: datetime
     admitted: datetime | None = None
+    queued: bool = False
+    """Whether it waits for its turn, and not for something else: what waits for a cooldown or a catalog stands in nobody's way."""
     started: bool = False
     """Whether its run was requested: it no longer gives its place back."""
     over: bool = False
     harmless: bool = False
     """It is over, and nothing of it was executed."""
+    deadline: datetime | None = None
 
     @property
     def namespace(self) -> str:
@@ -50,7 +53,7 @@ class Entry:
 
     @property
     def waiting(self) -> bool:
-        return self.admitted is None and not self.over
+        return self.queued and self.admitted is None and not self.over
 
     @property
     def age(self) -> tuple[datetime, str]:
@@ -75,9 +78,11 @@ class Entry:
             target=spec["targetResource"],
             created=created,
             admitted=admitted,
+            queued=bool(status.get("queuedAt")),
             started=started,
             over=over,
             harmless=over and bool(failure) and not failure.get("wasExecutionFailure"),
+            deadline=parsed(spec.get("deadline")),
         )
 
 
@@ -129,8 +134,9 @@ Standing = Turn | Go | GiveBack | Wait
 def judge(me: Entry, others: Iterable[Entry], limits: Limits, now: datetime) -> Standing:
     """Judge where an execution stands among the others. ``others`` may hold itself, or entries twice."""
     known = {entry.uid: entry for entry in others if entry.uid != me.uid}
-    rest = tuple(known.values())
-    return _admitted(me, rest, limits, now) if me.active else _waiting(me, rest, limits, now)
+    # One that nobody reconciles any more must not keep the others waiting beyond its own deadline.
+    rest = tuple(e for e in known.values() if not e.waiting or e.deadline is None or now < e.deadline)
+    return _admitted(me, rest, limits, now) if me.active else _waiting(replace(me, queued=True), rest, limits, now)
 
 
 def order(entries: Sequence[Entry]) -> list[Entry]:

@@ -39,6 +39,8 @@ class Later:
     reason: str
     message: str
     at: datetime
+    queued: bool = False
+    """Whether it is its turn that it waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +157,4 @@ def _queued(seen: Observed, why: str, at: datetime, now: datetime) -> Never | La
             return Never(Reason.RESOURCE_EXHAUSTED, told)
     grant = spec.approval
     ends = [t for t in (at, last, grant.expires_at if grant is not None else None) if t is not None and t > now]
-    return Later("Queued", f"Waiting for its turn, {why}", min(ends))
+    return Later("Queued", f"Waiting for its turn, {why}", min(ends), queued=True)

@@ -29,6 +29,9 @@ BUILT_IN = "evidence"
 UNPROCESSED, FAULT = "SignalProcessingFailed", "signalprocessing.error.occurred"
 _JUDGED = frozenset({"WorkflowNotNeeded", "ManualReviewRequired", "AIAnalysisFailed", "DryRun"})
 """Reasons to end that only an analysis gives."""
+JUDGED = "effectiveness.assessment.completed"
+_JUDGED_BY_EFFECT = frozenset({"Remediated"})
+"""Reasons to end Verifying that only a judged effect gives; a person may take over without one."""
 
 
 def gaps(
@@ -134,7 +137,11 @@ def _moved(story: IncidentStory, facts: Sequence[Fact], move: Move) -> Iterator[
             yield from _decision(before, ApprovalDecision.REJECTED, move)
         case Phase.AWAITING_APPROVAL, Phase.FAILED if move.reason == "ApprovalExpired":
             yield from _decision(before, ApprovalDecision.EXPIRED, move)
-        case Phase.EXECUTING, Phase.COMPLETED if before.execution is None or before.execution.outcome != "completed":
+        case Phase.VERIFYING, Phase.COMPLETED if move.reason in _JUDGED_BY_EFFECT and not of(facts, JUDGED):
+            yield _missing("its effect was judged, and nothing says what was found", move.at, JUDGED)
+        case Phase.EXECUTING, Phase.COMPLETED | Phase.VERIFYING if (
+            before.execution is None or before.execution.outcome != "completed"
+        ):
             yield _missing(
                 "it is called remediated, and no execution is on record that succeeded", move.at, ways.ENDED[0]
             )

@@ -32,6 +32,7 @@ _DETAILS = frozenset(
         "aiagent.workflow.validation_attempt",
         "workflow.catalog.search_completed",
         "orchestrator.notification.requested",
+        "effectiveness.assessment.started",
         "orchestrator.remediation.manual_review",
     }
 )
@@ -169,6 +170,8 @@ def _what_a_child_did(event_type: str, data: Data) -> str:
             return f"{_workflow(data)} failed ({text('reason')}): {text('summary') or text('message')}"
         case ["workflow", "cancelled"]:
             return f"{_workflow(data)} was called off"
+        case ["effectiveness", "assessment", "completed"]:
+            return f"Effect of {_workflow(data)} judged ({text('reason')}): {text('message')}"
         case ["workflow", "catalog", _]:
             return f"Catalog searched for {text('query')!r}: {data.count('total_matched')} found"
         case ["notification", "message", "sent"]:

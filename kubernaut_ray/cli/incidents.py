@@ -10,6 +10,7 @@ from kubernaut_ray.cli.render import Incident
 from kubernaut_ray.crds import (
     AIAnalysis,
     CustomResource,
+    EffectivenessAssessment,
     NotificationRequest,
     RemediationApprovalRequest,
     RemediationRequest,
@@ -35,11 +36,20 @@ async def incident(client: KubeClient, namespace: str, name: str) -> Incident:
         listed = await client.list(resources.of(model), namespace, labels=f"{names.LABEL_REMEDIATION}={name}")
         return tuple(sorted((model.from_object(o) for o in listed.items), key=lambda c: (c.created, c.name)))
 
-    processing, analyses, approvals, executions, notes = await asyncio.gather(
+    processing, analyses, approvals, executions, notes, assessed = await asyncio.gather(
         children(SignalProcessing),
         children(AIAnalysis),
         children(RemediationApprovalRequest),
         children(WorkflowExecution),
         children(NotificationRequest),
+        children(EffectivenessAssessment),
     )
-    return Incident(remediation, processing[-1] if processing else None, analyses, approvals, executions, notes)
+    return Incident(
+        remediation,
+        processing[-1] if processing else None,
+        analyses,
+        approvals,
+        executions,
+        notes,
+        assessed[-1] if assessed else None,
+    )

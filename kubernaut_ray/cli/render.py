@@ -18,6 +18,7 @@ from rich.text import Text
 from kubernaut_ray import clock
 from kubernaut_ray.crds import (
     AIAnalysis,
+    EffectivenessAssessment,
     NotificationRequest,
     RemediationApprovalRequest,
     RemediationRequest,
@@ -57,6 +58,7 @@ class Incident:
     approvals: tuple[RemediationApprovalRequest, ...] = ()
     executions: tuple[WorkflowExecution, ...] = ()
     notifications: tuple[NotificationRequest, ...] = ()
+    assessment: EffectivenessAssessment | None = None
 
 
 def phase_text(phase: RemediationPhase | None) -> Text:
@@ -176,6 +178,9 @@ def _found(phase: str, incident: Incident) -> str:
             run = execution.status.pipeline_run_status
             tasks = f", {run.completed_tasks}/{run.total_tasks} tasks" if run and run.total_tasks else ""
             return f"{execution.status.phase or 'Pending'} {execution.spec.workflow_ref.workflow_name}{tasks}"
+        case "Verifying" if incident.assessment is not None:
+            judged = incident.assessment.status
+            return judged.message or str(judged.phase or "Pending")
         case _:
             return ""
 

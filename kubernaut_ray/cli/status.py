@@ -15,7 +15,7 @@ from rich.live import Live
 from kubernaut_ray import clock
 from kubernaut_ray.cli import connection, incidents, render
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, Kubeconfig, Namespace, out
-from kubernaut_ray.crds.enums import RemediationPhase
+from kubernaut_ray.crds.enums import Outcome, RemediationPhase
 from kubernaut_ray.names import SYSTEM_NAMESPACE
 
 INTERVAL = 0.5
@@ -36,7 +36,8 @@ def status(
 ) -> None:
     """Show incidents: a list, or one with its phases, cause, workflow and notifications.
 
-    With --watch on one incident the exit code says how it ended: 0 completed, 1 anything else.
+    With --watch on one incident the exit code says how it ended: 0 completed, 1 anything else, an outcome that nobody can call
+    a success among it.
 
     Examples:
 
@@ -61,12 +62,12 @@ def _dump(value: Any, output: Format) -> None:
 async def _status(system: connection.System, name: str | None, watch: bool, output: Format | None) -> None:
     async with connection.kubernetes(system) as client:
 
-        async def picture() -> tuple[Any, RemediationPhase | None]:
+        async def picture() -> tuple[Any, RemediationPhase | None, Outcome | None]:
             now = clock.utcnow()
             if name is None:
-                return render.listing(await incidents.remediations(client, system.namespace), now), None
+                return render.listing(await incidents.remediations(client, system.namespace), now), None, None
             one = await incidents.incident(client, system.namespace, name)
-            return render.detail(one, now), one.remediation.status.overall_phase
+            return render.detail(one, now), one.remediation.status.overall_phase, one.remediation.status.outcome
 
         if output is not None:
             if name is None:
@@ -75,7 +76,7 @@ async def _status(system: connection.System, name: str | None, watch: bool, outp
             else:
                 _dump((await incidents.incident(client, system.namespace, name)).remediation.to_object(), output)
             return
-        drawn, phase = await picture()
+        drawn, phase, outcome = await picture()
         if not watch:
             out.print(drawn)
             if name is not None:
@@ -84,7 +85,7 @@ async def _status(system: connection.System, name: str | None, watch: bool, outp
         with Live(drawn, console=out, refresh_per_second=4) as live:
             while phase is None or not phase.terminal:
                 await asyncio.sleep(INTERVAL)
-                drawn, phase = await picture()
+                drawn, phase, outcome = await picture()
                 live.update(drawn)
-        if phase is not RemediationPhase.COMPLETED:
-            raise CommandError(f"{name} ended {phase}", Exit.FAILED)
+        if phase is not RemediationPhase.COMPLETED or outcome is Outcome.INCONCLUSIVE:
+            raise CommandError(f"{name} ended {phase}{f' / {outcome}' if outcome else ''}", Exit.FAILED)

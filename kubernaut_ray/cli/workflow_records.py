@@ -27,6 +27,7 @@ from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
 from kubernaut_ray.clients.data_storage import DataStorage, NotFound
 from kubernaut_ray.clock import format_duration
 from kubernaut_ray.contracts.catalog import LabelValue, Workflow, WorkflowParameter, WorkflowPatch
+from kubernaut_ray.contracts.statistics import Trust
 from kubernaut_ray.crds.enums import WorkflowStatus
 
 PAGE = 1000
@@ -84,7 +85,8 @@ def show(
     output: Output = Format.TABLE,
     data_dir: DataDir = connection.DEFAULT_DATA_DIR,
 ) -> None:
-    """Show one workflow in full: what it is for, what it takes, what it runs, how it fared, who changed its status and why.
+    """Show one workflow in full: what it is for, what it takes, what it runs, how it fared and how far it is trusted where,
+    who changed its status and why.
 
     Examples:
 
@@ -96,10 +98,11 @@ def show(
     async def main() -> None:
         async with catalog(data_dir) as storage:
             one = await resolve(storage, wanted, version)
+            trust = (await storage.effectiveness(one.workflow_id)).environments
         if output is Format.TABLE:
-            out.print(detail(one))
+            out.print(detail(one, trust))
         else:
-            _print(one.to_json(), output)
+            _print({**one.to_json(), "trust": [level.to_json() for level in trust]}, output)
 
     connection.run(main)
 
@@ -201,8 +204,8 @@ def listing(workflows: Sequence[Workflow]) -> RenderableType:
     return table
 
 
-def detail(one: Workflow) -> RenderableType:
-    """One record, a line a fact."""
+def detail(one: Workflow, trust: Sequence[Trust] = ()) -> RenderableType:
+    """One record, a line a fact; ``trust`` is how it fared by environment."""
     table = Table(box=None, show_header=False, pad_edge=False)
     said, labels = one.description, one.labels
     runs = (
@@ -236,10 +239,19 @@ def detail(one: Workflow) -> RenderableType:
         ("Runs", runs),
         ("Average", _average(one)),
         ("Last run", _instant(one.last_execution_at)),
+        *(("Trust", _trusted(level)) for level in trust),
     ]  # fmt: skip
     for label, fact in facts:
         table.add_row(Text(label, style="bold"), Text(fact) if isinstance(fact, str) else fact)
     return table
+
+
+def _trusted(trust: Trust) -> str:
+    row = f", {trust.failures_in_a_row} in a row did not" if trust.failures_in_a_row > 1 else ""
+    return (
+        f"{trust.environment}: {trust.level}, helped in {trust.effective} of {trust.assessed}{row} "
+        f"(chance {trust.mean:.0%}, hardly below {trust.lower:.0%})"
+    )
 
 
 def _changed(one: Workflow) -> str:

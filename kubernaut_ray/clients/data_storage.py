@@ -41,7 +41,12 @@ from kubernaut_ray.contracts.ledger import (
     LegalHold,
     SealResult,
 )
-from kubernaut_ray.contracts.statistics import ExecutionRecord, ExecutionStatistics
+from kubernaut_ray.contracts.statistics import (
+    EffectivenessRecord,
+    ExecutionRecord,
+    ExecutionStatistics,
+    WorkflowEffectiveness,
+)
 from kubernaut_ray.contracts.timeline import Timeline
 from kubernaut_ray.errors import InvalidInput, KubernautError, Permanent, Retryable
 
@@ -127,6 +132,15 @@ class DataStorage(ServiceClient):
     async def record(self, execution: ExecutionRecord) -> None:
         """Record how an execution ended; see ``record_execution``."""
         await self._request("POST", "/api/v1/executions", body=execution)
+
+    async def record_effectiveness(self, record: EffectivenessRecord) -> None:
+        """Record whether an execution helped. Telling twice counts once."""
+        await self._request("POST", "/api/v1/effectiveness", body=record)
+
+    async def effectiveness(self, workflow_id: str) -> WorkflowEffectiveness:
+        """Return how often a workflow helped, and how far it is trusted, by environment."""
+        path = f"/api/v1/effectiveness/{quote(workflow_id, safe='')}"
+        return await self._send("GET", path, WorkflowEffectiveness)
 
     async def put_session(
         self, session: InvestigationSession, *, expected_attempt: int | None = None

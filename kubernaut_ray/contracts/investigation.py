@@ -53,6 +53,21 @@ class PreviousAttempt(Contract):
     natural_language_summary: str = ""
 
 
+class EarlierRemediation(Contract):
+    """Another remediation of the same target: what ran, how that ended, and whether it helped."""
+
+    workflow_id: str
+    workflow_name: str = ""
+    version: str = ""
+    parameters: dict[str, str] = {}
+    ended_at: Timestamp
+    succeeded: bool
+    effective: bool | None = None
+    """Unset where nobody could tell."""
+    score: float | None = None
+    summary: str = ""
+
+
 class IncidentRequest(Contract):
     """Observable facts only; ``remediation_id`` is for correlation and never reaches the model."""
 
@@ -90,6 +105,9 @@ class IncidentRequest(Contract):
     enrichment: KubernetesContext = KubernetesContext()
     previous_executions: tuple[PreviousAttempt, ...] = ()
     """Not empty: this is recovery attempt number ``len(previous_executions)``."""
+
+    remediation_history: tuple[EarlierRemediation, ...] = ()
+    """Earlier incidents of this target, the newest first; not the attempts of this one."""
 
     @property
     def is_recovery(self) -> bool:

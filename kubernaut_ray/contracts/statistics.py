@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.crds.base import Timestamp
+from kubernaut_ray.crds.enums import TrustLevel
 
 
 class ExecutionRecord(Contract):
@@ -53,3 +54,50 @@ class ExecutionStatistics(Contract):
     def failure_rate(self) -> float:
         """Failed over total, 0.0 when nothing was executed."""
         return self.failed / self.total if self.total else 0.0
+
+
+class EffectivenessRecord(Contract):
+    """What an assessment of one execution's effect came to. One with an ``execution_id`` told twice counts once."""
+
+    execution_id: Annotated[str, Field(min_length=1, max_length=253)]
+    """The WorkflowExecution's UID."""
+    workflow_id: Annotated[str, Field(min_length=1, max_length=253)]
+    environment: Annotated[str, Field(max_length=63)] = "unknown"
+    target: Annotated[str, Field(max_length=1024)] = ""
+    """Canonical ``namespace/kind/name``."""
+    remediation_id: Annotated[str, Field(max_length=253)] = ""
+    effective: bool
+    score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    reason: Annotated[str, Field(max_length=63)] = ""
+    assessed_at: Timestamp | None = None
+    """The server's clock when left out."""
+
+
+class EffectivenessRecorded(Contract):
+    """``recorded`` is false when this assessment was told before."""
+
+    recorded: bool
+
+
+class Trust(Contract):
+    """What is to be expected of one workflow in one environment, by the assessments on record."""
+
+    environment: str
+    level: TrustLevel
+    assessed: int = 0
+    effective: int = 0
+    failures_in_a_row: int = 0
+    """The newest ones."""
+    mean: float = 0.5
+    """Of Beta(1 + effective, 1 + the others): the chance that it helps."""
+    lower: float = 0.0
+    """Its lower quantile: with what is known, the chance is hardly less."""
+    mean_score: float | None = None
+    last_assessed_at: Timestamp | None = None
+
+
+class WorkflowEffectiveness(Contract):
+    """How often a workflow helped, by environment; nothing where nothing was assessed."""
+
+    workflow_id: str
+    environments: tuple[Trust, ...] = ()

@@ -221,6 +221,19 @@ def _types() -> Iterable[EventType]:
     )  # fmt: skip
     yield of("workflow.cancelled", *execution, "the workflow was called off", f"{run} was", may=more, outcomes=(F,))
 
+    effect = (Category.EFFECTIVENESS, "effectiveness-controller")
+    judged = "execution workflow_id workflow_name version target_resource environment"
+    yield of(
+        "effectiveness.assessment.started", *effect, "the workflow's effect is being judged", f"{judged} valid_until",
+        outcomes=(P,),
+    )  # fmt: skip
+    yield of(
+        "effectiveness.assessment.completed", *effect, "the workflow's effect was judged",
+        f"{judged} reason message score effective components spec_changed pre_remediation_spec_hash "
+        "post_remediation_spec_hash",
+        outcomes=(S, F),
+    )  # fmt: skip
+
     yield of(
         "orchestrator.recovery.started", *orchestrator, "another attempt is made after a failed execution",
         "attempt execution failure_reason failure reason message", outcomes=(P,),

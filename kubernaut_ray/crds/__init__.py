@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
 from kubernaut_ray.crds.base import CustomResource, Model, ObjectMeta, ObjectReference, Timestamp
+from kubernaut_ray.crds.effectiveness_assessment import EffectivenessAssessment
 from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.remediation_request import RemediationRequest
@@ -18,6 +19,7 @@ KINDS: tuple[type[CustomResource], ...] = (
     AIAnalysis,
     RemediationApprovalRequest,
     WorkflowExecution,
+    EffectivenessAssessment,
     NotificationRequest,
 )
 """In the order in which an incident meets them."""
@@ -38,6 +40,7 @@ __all__ = [
     "SERVED",
     "AIAnalysis",
     "CustomResource",
+    "EffectivenessAssessment",
     "Model",
     "NotificationRequest",
     "ObjectMeta",

@@ -36,6 +36,7 @@ from kubernaut_ray.crds.shared import (
     AlternativeWorkflow,
     ApprovalContext,
     KubernetesContext,
+    PastRemediation,
     PreviousExecution,
     RootCauseAnalysis,
     SelectedWorkflow,
@@ -92,6 +93,8 @@ class AIAnalysisSpec(Model):
     is_recovery_attempt: bool = False
     recovery_attempt_number: Annotated[int, Field(ge=1)] | None = None
     previous_executions: Annotated[tuple[PreviousExecution, ...], Field(max_length=10)] = ()
+    remediation_history: Annotated[tuple[PastRemediation, ...], Field(max_length=10)] = ()
+    """Other remediations of this target, the newest first."""
     timeout_config: AnalysisTimeouts = AnalysisTimeouts()
     deadline: Timestamp | None = None
 

@@ -99,6 +99,7 @@ class SkipReason(StrEnum):
     EXPONENTIAL_BACKOFF = "ExponentialBackoff"
     EXHAUSTED_RETRIES = "ExhaustedRetries"
     PREVIOUS_EXECUTION_FAILED = "PreviousExecutionFailed"
+    INEFFECTIVE_CHAIN = "IneffectiveChain"
 
 
 class FailurePhase(StrEnum):
@@ -367,6 +368,53 @@ class ExecutionFailureReason(StrEnum):
     UNKNOWN = "Unknown"
 
 
+class AssessmentPhase(StrEnum):
+    """``EffectivenessAssessment.status.phase``."""
+
+    PENDING = "Pending"
+    WAITING_FOR_PROPAGATION = "WaitingForPropagation"
+    STABILIZING = "Stabilizing"
+    ASSESSING = "Assessing"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+    @property
+    def terminal(self) -> bool:
+        return self in {AssessmentPhase.COMPLETED, AssessmentPhase.FAILED}
+
+
+class AssessmentReason(StrEnum):
+    """How an assessment ended."""
+
+    FULL = "Full"
+    """Everything that is looked at has a score."""
+    PARTIAL = "Partial"
+    NO_EXECUTION = "NoExecution"
+    """There is no execution whose effect could be judged."""
+    METRICS_TIMED_OUT = "MetricsTimedOut"
+    EXPIRED = "Expired"
+    """Its time was up before anything could be judged."""
+    SPEC_DRIFT = "SpecDrift"
+    """Somebody changed the target meanwhile: what is seen is not the workflow's effect."""
+    ALERT_DECAY_TIMEOUT = "AlertDecayTimeout"
+    """The target was well and the signal did not end."""
+    UNRECOVERABLE = "Unrecoverable"
+    """The assessment contradicts itself."""
+
+
+class TrustLevel(StrEnum):
+    """How far a workflow is trusted in an environment, by how its executions there turned out."""
+
+    SUGGEST = "suggest"
+    """It failed too often: a person decides, always."""
+    APPROVE = "approve"
+    """Nothing speaks against it and too little for it: the policy's other rules decide. Where everything begins."""
+    AUTO = "auto"
+    """It has earned to run by itself, where nothing else asks for a person."""
+    UNKNOWN = "unknown"
+    """Its record cannot be read now."""
+
+
 class ClearMethod(StrEnum):
     ANNOTATION = "Annotation"
     API_ENDPOINT = "APIEndpoint"
@@ -490,6 +538,7 @@ class AuditCategory(StrEnum):
     EXECUTION = "execution"
     ORCHESTRATION = "orchestration"
     APPROVAL = "approval"
+    EFFECTIVENESS = "effectiveness"
 
 
 class AuditOutcome(StrEnum):

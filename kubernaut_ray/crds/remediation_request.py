@@ -20,6 +20,7 @@ from kubernaut_ray.crds.base import (
     Name,
     ObjectReference,
     PrinterColumn,
+    Score,
     ShortText,
     Text,
     Timestamp,
@@ -151,6 +152,7 @@ class RemediationRequestStatus(Model):
     ai_analysis_ref: ObjectReference | None = None
     approval_request_ref: ObjectReference | None = None
     workflow_execution_ref: ObjectReference | None = None
+    effectiveness_assessment_ref: ObjectReference | None = None
     notification_request_refs: Annotated[tuple[ObjectReference, ...], Field(max_length=50)] = ()
     approval_notification_sent: bool = False
 
@@ -175,6 +177,8 @@ class RemediationRequestStatus(Model):
     timeout_phase: RemediationPhase | None = None
     timeout_time: Timestamp | None = None
     outcome: Outcome | None = None
+    effectiveness_score: Score | None = None
+    """What the assessment of the effect came to; unset where nothing could be judged, or nothing was."""
     notification_status: DeliveryState | None = None
 
     recovery_attempts: Annotated[int, Field(ge=0)] = 0

@@ -165,6 +165,23 @@ class FailureDetails(Model):
     was_execution_failure: bool = False
 
 
+class PastRemediation(Model):
+    """An earlier remediation of the same target, told to an analysis as fact: what ran, how that ended, whether it helped."""
+
+    remediation: Name
+    workflow_id: Name
+    workflow_name: Name = ""
+    version: Name = ""
+    parameters: Parameters = {}
+    ended_at: Timestamp
+    succeeded: bool
+    """Whether the workflow itself did."""
+    effective: bool | None = None
+    """Whether it helped; unset where nobody could tell."""
+    score: Score | None = None
+    summary: Text = ""
+
+
 class PreviousExecution(Model):
     """One failed attempt, told to the recovery analysis as fact."""
 

@@ -75,8 +75,10 @@ class WorkflowExecutionStatus(Model):
     phase: WorkflowExecutionPhase | None = None
     observed_generation: int | None = None
     message: Text = ""
+    queued_at: Timestamp | None = None
+    """Since when it waits for its turn; empty when it does not."""
     admitted_at: Timestamp | None = None
-    """When it got its place among those that may run at a time; empty while it waits for its turn."""
+    """When it got its place among those that may run at a time."""
     start_time: Timestamp | None = None
     completion_time: Timestamp | None = None
     duration: ShortText = ""

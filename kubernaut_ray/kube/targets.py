@@ -1,10 +1,10 @@
-"""Which object a target is: its UID, so that one of the same name made anew is not taken for it."""
+"""Which object a target is: the object itself, and its UID, so that one of the same name made anew is not taken for it."""
 
 from __future__ import annotations
 
 from kubernaut_ray.crds.shared import TargetResource
 from kubernaut_ray.kube import resources
-from kubernaut_ray.kube.client import KubeClient
+from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import Forbidden, NotFound
 
 
@@ -13,13 +13,18 @@ async def target_uid(client: KubeClient, target: TargetResource) -> str:
 
     Raises ``Retryable`` when the API server does not answer.
     """
-    resource = resources.BY_KIND.get(target.kind)
-    if resource is None or target.api_version not in ("", resource.api_version) or not target.name:
-        return ""
-    if resource.namespaced and not target.namespace:
-        return ""
     try:
-        found = await client.get(resource, target.name, target.namespace if resource.namespaced else None)
+        found = await read(client, target)
     except (NotFound, Forbidden):
         return ""
-    return str(found["metadata"].get("uid") or "")
+    return str(found["metadata"].get("uid") or "") if found is not None else ""
+
+
+async def read(client: KubeClient, target: TargetResource) -> Object | None:
+    """Return a target of a well-known kind, ``None`` for one that we cannot look up. Raises as the client does."""
+    resource = resources.BY_KIND.get(target.kind)
+    if resource is None or target.api_version not in ("", resource.api_version) or not target.name:
+        return None
+    if resource.namespaced and not target.namespace:
+        return None
+    return await client.get(resource, target.name, target.namespace if resource.namespaced else None)

@@ -97,6 +97,10 @@ class System:
             update={"port": chosen["admission"], "mode": self._admission_mode()}
         )
         self.settings = self.settings.model_copy(update={"gateway": gateway, "admission": admission})
+        if self.settings.kubeconfig is None:
+            # Nothing here takes minutes to come up, and whoever watches a demo waits for its end.
+            short = self.settings.effectiveness.for_one_machine()
+            self.settings = self.settings.model_copy(update={"effectiveness": short})
         if self._serves_webhook:
             self.settings = webhook.prepare(self.settings)
         scratch = ports.short_directory(self.data_dir)

@@ -2,7 +2,8 @@
 # title: Whether a person must approve a remediation
 # description: >
 #   Approval is required unless everything needed to judge is there and nothing speaks against going on: confidence at or
-#   above the threshold, an environment known not to be production, and not too many failed attempts before.
+#   above the threshold, an environment known not to be production, not too many failed attempts before, and no poor record
+#   of the workflow (input.trust, whose level is suggest, approve or auto).
 #   When this gives no answer at all, the system asks a person.
 package aianalysis.approval
 
@@ -45,6 +46,13 @@ production if input.environment == "production"
 findings contains [10, sprintf("confidence %v is below the threshold of %v", [input.confidence, threshold])] if {
 	input.confidence < threshold
 }
+
+# The record of this very workflow in this environment. A good one never speaks for going on where something else asks.
+findings contains [15, sprintf("the workflow helped in %v of %v executions here, and in none of the last %v", [trust.effective, trust.assessed, trust.failures_in_a_row])] if {
+	trust.level == "suggest"
+}
+
+findings contains [16, "how the workflow fared before cannot be read"] if trust.level == "unknown"
 
 findings contains [20, sprintf("recovery attempt %d", [attempt])] if {
 	is_number(attempt)
@@ -93,6 +101,10 @@ findings contains [91, "the environment is not known, so it may be production"] 
 	not production
 	not input.environment in {"staging", "development", "test"}
 }
+
+default trust := {}
+
+trust := input.trust
 
 default failed := []
 

@@ -62,3 +62,25 @@ test_numbers_that_are_none_need_approval if {
 	approval.require_approval with input.confidence as "1" with input.environment as "staging"
 	approval.require_approval with input.confidence as 0.9 with input.environment as "staging" with input.recovery_attempt_number as null
 }
+
+test_a_poor_record_needs_approval_however_confident if {
+	approval.require_approval with input.confidence as 1 with input.environment as "staging" with input.trust as {"level": "suggest", "assessed": 4, "effective": 1, "failures_in_a_row": 2}
+}
+
+test_the_reason_says_how_it_fared if {
+	contains(approval.reason, "helped in 1 of 4 executions here, and in none of the last 2") with input.confidence as 1 with input.environment as "staging" with input.trust as {"level": "suggest", "assessed": 4, "effective": 1, "failures_in_a_row": 2}
+}
+
+test_a_record_that_cannot_be_read_needs_approval if {
+	approval.require_approval with input.confidence as 1 with input.environment as "staging" with input.trust as {"level": "unknown"}
+}
+
+test_a_new_workflow_is_judged_by_the_other_rules if {
+	approval.require_approval == false with input.confidence as 0.9 with input.environment as "staging" with input.trust as {"level": "approve", "assessed": 0}
+	approval.require_approval with input.confidence as 0.7 with input.environment as "staging" with input.trust as {"level": "approve", "assessed": 0}
+}
+
+test_the_best_record_overrides_nothing if {
+	approval.require_approval with input.confidence as 1 with input.environment as "production" with input.trust as {"level": "auto", "assessed": 50, "effective": 50}
+	approval.require_approval with input.confidence as 0.7 with input.environment as "staging" with input.trust as {"level": "auto", "assessed": 50, "effective": 50}
+}

@@ -20,6 +20,7 @@ from serve_apps import problem
 from serve_apps.data_storage import (
     audit,
     backups,
+    effectiveness,
     executions,
     investigations,
     ledger,
@@ -61,6 +62,8 @@ RULES = (
     Rule("GET", "/api/v1/investigations/", "get", "investigations"),
     Rule("POST", "/api/v1/executions", "update", "workflows"),
     Rule("GET", "/api/v1/executions/", "list", "workflows"),
+    Rule("POST", "/api/v1/effectiveness", "update", "workflows"),
+    Rule("GET", "/api/v1/effectiveness/", "get", "workflows"),
     Rule("GET", "/openapi.json", "list", "workflows"),
     Rule("POST", "/mcp", "list", "workflows"),
 )
@@ -101,7 +104,7 @@ def describe(lifespan: Lifespan | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     # Routes are tried in turn: those that are asked most come first.
-    parts = (workflows, audit, ledger, timeline, notifications, investigations, executions, backups)
+    parts = (workflows, audit, ledger, timeline, notifications, investigations, executions, effectiveness, backups)
     for part in parts:
         app.include_router(part.router, responses=refusals())
     for path in ("/health", "/health/live"):

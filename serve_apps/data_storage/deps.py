@@ -15,6 +15,7 @@ from catalog.client import Catalog
 from kubernaut_ray.clock import Clock, parse_duration, parse_rfc3339, utcnow
 from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.errors import InvalidInput
+from kubernaut_ray.settings import TrustSettings
 from serve_apps.data_storage.metrics import Metrics
 from serve_apps.http import Gate
 
@@ -33,6 +34,7 @@ class Deps:
     gate: Gate | None
     audit: AuditSink
     now: Clock = utcnow
+    trust: TrustSettings = TrustSettings()  # noqa: RUF009 - a frozen value
     lifespan: Lifespan | None = None
     metrics: Metrics = field(default_factory=Metrics)
     """Those that the catalog's transport is measured by (``Metrics.measured``)."""

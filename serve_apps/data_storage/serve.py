@@ -80,6 +80,7 @@ class DataStorageReplica:
             metrics=metrics,
             gate=KubeGate(self._client),
             audit=self._audit,
+            trust=wiring.settings.trust,
             lifespan=self._lifespan,
         )
         self._app = create_app(self._deps)

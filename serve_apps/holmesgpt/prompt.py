@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.contracts.catalog_tools import SEARCH
-from kubernaut_ray.contracts.investigation import IncidentRequest
+from kubernaut_ray.contracts.investigation import EarlierRemediation, IncidentRequest
 from kubernaut_ray.contracts.signal_words import CANONICAL
 from kubernaut_ray.crds.affected import AffectedWorkload
 from kubernaut_ray.crds.shared import RelatedObject
@@ -22,6 +22,8 @@ from serve_apps.holmesgpt.toolsets import known_detections
 MAX_AFFECTED = 20
 """Resources of a storm, and workloads hit, that are named; the rest is counted."""
 MAX_NAMES = 4
+MAX_SUMMARY = 400
+"""Characters of what was found of an earlier remediation."""
 MAX_NAME = 120
 """Characters of one name of those."""
 _PRIORITIES = {
@@ -105,7 +107,14 @@ class Prompt:
 
 def build_prompt(request: IncidentRequest) -> Prompt:
     """Return what a model is told about this incident, without secrets."""
-    sections = [*_title(request), *_recovery(request), *_error(request), *_occurrences(request), *_storm(request)]
+    sections = [
+        *_title(request),
+        *_recovery(request),
+        *_earlier(request),
+        *_error(request),
+        *_occurrences(request),
+        *_storm(request),
+    ]
     sections += [*_affected(request), *_cluster(request), *_business(request)]
     if request.is_recovery:
         sections.append(_RECOVERY_JSON)
@@ -172,6 +181,31 @@ def _recovery(r: IncidentRequest) -> Iterator[str]:
         )
     if r.is_recovery:
         yield RECOVERY_RULES
+
+
+def _earlier(r: IncidentRequest) -> Iterator[str]:
+    if r.remediation_history:
+        yield "\n".join(
+            [
+                "## Earlier remediations of this target",
+                (
+                    "Facts about other incidents of the same target, the newest first. A workflow that did not help here is a "
+                    "reason to look for another cause or another remedy; choose it again only if the evidence says why it "
+                    "would help now."
+                ),
+                *(_one_earlier(one) for one in r.remediation_history),
+            ]
+        )
+
+
+def _one_earlier(one: EarlierRemediation) -> str:
+    given = ", ".join(f"{k}={v}" for k, v in sorted(redact_values(one.parameters).items())) or "no parameters"
+    ended = "the workflow succeeded" if one.succeeded else "the workflow failed"
+    score = "" if one.score is None else f" (score {one.score:.2f})"
+    helped = {True: f"it helped{score}", False: f"it did not help{score}", None: "whether it helped is not known"}
+    what = f"- {rfc3339(one.ended_at)}: {one.workflow_name or one.workflow_id} {one.version} with {given}: {ended}"
+    said = f". {one.summary[:MAX_SUMMARY]}" if one.summary else ""
+    return f"{what}{f', {helped[one.effective]}' if one.succeeded else ''}{said}"
 
 
 def _error(r: IncidentRequest) -> Iterator[str]:

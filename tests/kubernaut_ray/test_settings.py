@@ -82,3 +82,31 @@ def test_the_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.llm.api_key.get_secret_value() == "sk-very-secret"
     assert "very-secret" not in repr(settings)
     assert "very-secret" not in settings.model_dump_json()
+
+
+def test_one_machine_judges_effects_at_once_and_a_cluster_is_asked_first() -> None:
+    """Short windows and verification on, wherever nothing else was said."""
+    assert not Settings().effectiveness.enabled
+    said = Settings.model_validate({"effectiveness": {"validity": 60, "enabled": False}}).effectiveness
+    here = said.for_one_machine()
+    assert (here.enabled, here.validity, here.stabilization_window) == (False, 60, 1)
+    assert Settings().effectiveness.for_one_machine().enabled
+
+
+@pytest.mark.parametrize(
+    ("query", "fine"),
+    [
+        ('http_errors_total{namespace="$namespace"}', False),
+        ('sum(rate(http_errors_total{namespace="$namespace"}[5m]))', True),
+        ('avg(container_memory_working_set_bytes{namespace="$namespace"})', True),
+    ],
+)
+def test_a_bare_counter_is_no_measure(tmp_path: Path, query: str, fine: bool) -> None:
+    """It only ever grows, so every execution would seem to have done harm."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"effectiveness: {{queries: {{errors: {{query: '{query}'}}}}}}\n")
+    if fine:
+        assert Settings.load(file).effectiveness.queries["errors"].query == query
+    else:
+        with pytest.raises(InvalidInput, match=r"take its rate\(\)"):
+            Settings.load(file)

@@ -7,7 +7,6 @@ of texts, or one text. A Job is never retried by its controller: a pod that is l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -99,7 +98,7 @@ class JobEngine:
             "spec": {
                 "suspend": True,
                 "backoffLimit": 0,
-                "activeDeadlineSeconds": max(1, math.floor(marks.seconds_allowed(execution, now))),
+                "activeDeadlineSeconds": marks.seconds_allowed(execution, now),
                 # Without it a pod that is being deleted would be replaced before it had failed: the work done twice.
                 "podReplacementPolicy": "Failed",
                 "template": {

@@ -93,12 +93,13 @@ def _judge(request: IncidentRequest, hypothesis: Hypothesis, hit: SearchHit) -> 
     signal = _signal_factor(workflow, hypothesis.signal_type)
     proven, record = _record_factor(workflow)
     caution, cautions = _caution_factor(request, workflow, remedy)
+    here, history = _history_factor(request, workflow)
     confidence = min(
-        hypothesis.weight * fit * signal * proven * caution * 0.95 ** len(request.previous_executions), CEILING
+        hypothesis.weight * fit * signal * proven * caution * here * 0.95 ** len(request.previous_executions), CEILING
     )
     rationale = (
         f"To {remedy.what}. The cause is supported to {hypothesis.weight:.2f}, the action to "
-        f"{fit:.2f}, label match to {signal:.2f}{record}{cautions}."
+        f"{fit:.2f}, label match to {signal:.2f}{record}{history}{cautions}."
     )
     hopeless = next(
         (
@@ -148,6 +149,16 @@ def _record_factor(workflow: Workflow) -> tuple[float, str]:
     rate = workflow.successful_executions / workflow.total_executions
     told = f"; it worked in {workflow.successful_executions} of {workflow.total_executions} executions"
     return (0.8 if rate < 0.5 else 0.95 if rate < 0.8 else 1.0), told
+
+
+def _history_factor(request: IncidentRequest, workflow: Workflow) -> tuple[float, str]:
+    """What did not help this very target before is less likely to help it now; two such times are enough for a person."""
+    same = [one for one in request.remediation_history if one.workflow_id == workflow.workflow_id]
+    vain = sum(one.effective is False for one in same)
+    if not vain:
+        helped = sum(one.effective is True for one in same)
+        return 1.0, f"; it helped this target {helped} times before" if helped else ""
+    return 0.85 ** min(vain, 3), f"; it did not help this target {vain} of {len(same)} times before"
 
 
 def _caution_factor(request: IncidentRequest, workflow: Workflow, remedy: Remedy) -> tuple[float, str]:

@@ -6,6 +6,7 @@ import pytest
 
 from actors.ai_analysis.approval import approval_context, approval_input, ask, judge
 from kubernaut_ray import shipped
+from kubernaut_ray.contracts.statistics import Trust
 from kubernaut_ray.crds.enums import (
     AIAnalysisPhase,
     ConfidenceLevel,
@@ -13,6 +14,7 @@ from kubernaut_ray.crds.enums import (
     Environment,
     PolicyDecision,
     PolicyFault,
+    TrustLevel,
 )
 from kubernaut_ray.crds.shared import AlternativeWorkflow, DetectedLabels, KubernetesContext
 from kubernaut_ray.policy.check import APPROVAL
@@ -127,3 +129,24 @@ def test_a_person_is_shown_everything():
     assert context.policy_evaluation is not None
     assert context.policy_evaluation.matched_rules == ("confidence is low", "production")
     assert context.policy_evaluation.policy_hash == "abc"
+
+
+@pytest.mark.parametrize(
+    ("level", "environment", "required"),
+    [
+        (TrustLevel.APPROVE, Environment.STAGING, False),
+        (TrustLevel.AUTO, Environment.STAGING, False),
+        (TrustLevel.AUTO, Environment.PRODUCTION, True),
+        (TrustLevel.SUGGEST, Environment.STAGING, True),
+        (TrustLevel.UNKNOWN, Environment.STAGING, True),
+    ],
+)
+async def test_a_record_can_ask_for_a_person_and_never_do_without_one(policies, level, environment, required):
+    """The ladder only adds to what the other rules ask for."""
+    trust = Trust(environment=environment.value, level=level, assessed=9, effective=3, failures_in_a_row=2)
+
+    verdict = await ask(policies, analysis(environment=environment), SETTINGS, trust)
+
+    assert (verdict.required, verdict.degraded) == (required, False)
+    if level is TrustLevel.SUGGEST:
+        assert "helped in 3 of 9 executions here, and in none of the last 2" in verdict.reason

@@ -14,9 +14,10 @@ from kubernaut_ray.contracts.investigation import (
     SessionError,
     SessionState,
 )
+from kubernaut_ray.contracts.statistics import Trust, WorkflowEffectiveness
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
-from kubernaut_ray.crds.enums import AIAnalysisPhase, AIAnalysisReason, Environment
+from kubernaut_ray.crds.enums import AIAnalysisPhase, AIAnalysisReason, Environment, TrustLevel
 from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube import resources
 from kubernaut_ray.policy.check import APPROVAL
@@ -148,3 +149,45 @@ async def test_the_walk_is_on_record(policies):
     assert body["status"]["approvalRequired"] is True
     assert body["status"]["approvalContext"]["recommendedActions"]
     assert report.outcomes[:3] == ("Accepted", "InvestigationStarts", "Investigating")
+
+
+class Ledger:
+    """A Data Storage that knows how one workflow fared, or does not answer."""
+
+    def __init__(self, level: TrustLevel | None) -> None:
+        self.level = level
+
+    async def effectiveness(self, workflow_id: str) -> WorkflowEffectiveness:
+        if self.level is None:
+            raise Retryable("Data Storage does not answer")
+        trust = Trust(environment="staging", level=self.level, assessed=3, effective=1, failures_in_a_row=2)
+        return WorkflowEffectiveness(workflow_id=workflow_id, environments=(trust,))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("level", "environment", "required"),
+    [
+        pytest.param(TrustLevel.AUTO, Environment.STAGING, False, id="it helped so far"),
+        pytest.param(TrustLevel.SUGGEST, Environment.STAGING, True, id="it did not"),
+        pytest.param(TrustLevel.SUGGEST, Environment.DEVELOPMENT, False, id="it did not, elsewhere"),
+        pytest.param(None, Environment.STAGING, True, id="nobody can tell"),
+    ],
+)
+async def test_the_workflow_s_record_where_it_would_run_is_judged(policies, level, environment, required):
+    """Read before the policy is asked, for this environment only."""
+    investigations = Investigations()
+
+    async def make_world(kube):
+        investigations.sessions.clear()
+        await put(kube, analysis(environment))
+
+    def make_controller(kube):
+        return AIAnalysisController(kube, Settings(), investigations, policies, Ledger(level))
+
+    report = await crash_everywhere(make_controller, make_world, KEY, ignore=("totalAnalysisTime",))
+    status = report.world.objects["AIAnalysis kubernaut-system/ai-rr-1"]["status"]
+
+    assert (status["phase"], status["approvalRequired"]) == ("Completed", required)

@@ -17,6 +17,7 @@ from kubernaut_ray.crds.shared import (
     FailureDetails,
     KubernetesContext,
     OwnerEntry,
+    PastRemediation,
     PreviousExecution,
     RelatedObject,
     RootCauseAnalysis,
@@ -111,7 +112,8 @@ def test_nothing_is_dropped():
 
 def test_every_field_of_the_request_is_filled():
     """A field added to the contract must be thought of here."""
-    request = build_request(analysis(full_signal()), cluster_name="the-cluster")
+    past = PastRemediation(remediation="rr-0", workflow_id="wf-0", ended_at=build.NOW, succeeded=True, effective=False)
+    request = build_request(analysis(full_signal(), remediation_history=(past,)), cluster_name="the-cluster")
     defaults = {n: f.default for n, f in IncidentRequest.model_fields.items()}
 
     unfilled = {n for n in IncidentRequest.model_fields if getattr(request, n) == defaults[n]}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from actors.remediation.blocking import Block, Facts, Handover, Stage, backoff, failures_in_a_row, judge
 from kubernaut_ray.conditions import Condition
-from kubernaut_ray.crds.enums import BlockReason, FailurePhase, Outcome, SkipReason
+from kubernaut_ray.crds.effectiveness_assessment import EffectivenessAssessment
+from kubernaut_ray.crds.enums import AssessmentPhase, BlockReason, FailurePhase, Outcome, SkipReason
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Run
 from kubernaut_ray.crds.remediation_request import RemediationRequest
@@ -207,3 +208,64 @@ def test_backoff_stays_within_its_bounds(failures: int, key: str) -> None:
     delay = backoff(failures, key, SETTINGS)
     assert timedelta(seconds=54) <= delay <= timedelta(seconds=660)
     assert delay == backoff(failures, key, SETTINGS)
+
+
+def judged(turn: int, effective: bool | None, *, minutes: float | None = None) -> EffectivenessAssessment:
+    """What a remediation came to that was assessed ``turn`` × 20 minutes ago."""
+    ago = build.NOW - timedelta(minutes=20 * turn if minutes is None else minutes)
+    one = build.effectiveness_assessment(
+        past(turn, DONE), AssessmentPhase.COMPLETED, effective=effective, completed_at=ago
+    )
+    return one.replace(metadata=one.metadata.replace(creation_timestamp=ago))
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        pytest.param([False, False], False, id="two that did not help"),
+        pytest.param([False, False, False], True, id="three"),
+        pytest.param([False, False, False, True], True, id="three since the last that helped"),
+        pytest.param([False, True, False, False], False, id="in a row, not ever"),
+        pytest.param([False, None, False, None, False], True, id="what nobody could judge is passed over"),
+        pytest.param([], False, id="nothing was judged"),
+    ],
+)
+def test_a_chain_of_remediations_that_did_not_help_is_for_a_person(history: list[bool | None], expected: bool) -> None:
+    """Newest first; asked before an execution only."""
+    facts = Facts(assessments=tuple(judged(turn + 1, effective) for turn, effective in enumerate(history)))
+    verdict = judge(ME, facts, Stage.EXECUTION, now=build.NOW, settings=SETTINGS)
+    assert expected == (isinstance(verdict, Handover) and verdict.reason is SkipReason.INEFFECTIVE_CHAIN)
+    assert judge(ME, facts, Stage.ANALYSIS, now=build.NOW, settings=SETTINGS) is None
+
+
+def test_an_old_chain_is_forgotten() -> None:
+    """After the window the next remediation may try again."""
+    facts = Facts(assessments=tuple(judged(turn, False, minutes=241 + turn) for turn in range(1, 5)))
+    assert judge(ME, facts, Stage.EXECUTION, now=build.NOW, settings=SETTINGS) is None
+
+
+@pytest.mark.parametrize(("runs", "expected"), [(4, False), (5, True)])
+def test_a_target_that_is_remediated_again_and_again_is_for_a_person(runs: int, expected: bool) -> None:
+    """Each may have helped; none lasted."""
+    executions = tuple(
+        build.workflow_execution(
+            past(turn, DONE),
+            Run.COMPLETED,
+            workflow_id=f"wf-{turn}",
+            start_time=build.NOW - timedelta(minutes=10 * turn + 1),
+            ended=build.NOW - timedelta(minutes=10 * turn),
+        )
+        for turn in range(1, runs + 1)
+    )
+    verdict = judge(
+        ME, Facts(executions=executions), Stage.EXECUTION, workflow_id="wf-0", now=build.NOW, settings=SETTINGS
+    )
+    assert expected == (isinstance(verdict, Handover) and "5 times within 4h" in verdict.message)
+
+
+def test_a_person_is_told_how_to_clear_a_failed_execution() -> None:
+    """The command with the name in it."""
+    failed = build.workflow_execution(past(1, Phase.FAILED), Run.FAILED)
+    verdict = judge(ME, Facts(executions=(failed,)), Stage.ANALYSIS, now=build.NOW, settings=SETTINGS)
+    assert isinstance(verdict, Handover)
+    assert "kubernaut-ray unblock we-rr-1 --reason" in verdict.message

@@ -74,6 +74,8 @@ class Judged(World):
 
 
 class Life(RuleBasedStateMachine):
+    SETTINGS = Settings()
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
@@ -148,7 +150,7 @@ class Life(RuleBasedStateMachine):
     @rule(trouble=troubles, at=places)
     def reconcile(self, trouble: Trouble, at: int) -> None:
         """Up to three reconciles of one process, which meets trouble at its ``at``-th call, if it gets there."""
-        deps = Deps(self.client, Settings(), Endpoints(), lambda: "token", lambda _ns, _name: None)
+        deps = Deps(self.client, self.SETTINGS, Endpoints(), lambda: "token", lambda _ns, _name: None)
         controller: Any = Driven(RemediationController(deps), self.client)
         reconcile = Reconciler(controller, self.client, self.sink, clock=self.tick)
         self.client.line = Line(trouble, at)
@@ -301,7 +303,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def attempts_are_limited(self) -> None:
-        assert len(self.kube.executions) <= 1 + Settings().orchestrator.max_recovery_attempts
+        assert len(self.kube.executions) <= 1 + self.SETTINGS.orchestrator.max_recovery_attempts
 
     @invariant()
     def no_child_is_made_twice(self) -> None:

@@ -10,7 +10,7 @@ from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
-from kubernaut_ray.kube.resources import PIPELINE_RUN, WORKFLOW_EXECUTION
+from kubernaut_ray.kube.resources import JOB, PIPELINE_RUN, WORKFLOW_EXECUTION
 from kubernaut_ray.settings import Settings
 from tests import build
 from tests.crash import START, crash_everywhere
@@ -26,8 +26,8 @@ RUNS = SETTINGS.execution.namespace
 COUNTS = Shelf(build.registered(EXECUTION))
 
 
-def make_controller(client):
-    deps = Deps(client, SETTINGS, Endpoints(), lambda: "token", lambda *_: None)
+def make_controller(client, settings=SETTINGS):
+    deps = Deps(client, settings, Endpoints(), lambda: "token", lambda *_: None)
     return controller.WorkflowExecutionController(deps, COUNTS)
 
 
@@ -116,3 +116,69 @@ async def test_deleting_an_execution_leaves_nothing_behind():
 
     report = await crash_everywhere(make_controller, world, KEY, advance=advance)
     assert report.world.objects == {}
+
+
+async def test_one_that_waits_for_its_turn_runs_once_it_has_come():
+    """Through any crash: nothing while another runs, one PipelineRun afterwards."""
+    other = build.workflow_execution(build.remediation_request("rr-other"), Phase.RUNNING, start_time=START)
+    other = other.replace(spec=other.spec.replace(target_resource="shop/deployment/db"))
+
+    async def world(client):
+        await client.create(WORKFLOW_EXECUTION, other.to_object(), KEY.namespace)
+        running = {"status": other.status.to_object()}
+        await client.patch(WORKFLOW_EXECUTION, other.name, running, KEY.namespace, subresource="status")
+        await make_world(client)
+
+    async def advance(client):
+        mine = await client.get(WORKFLOW_EXECUTION, KEY.name, KEY.namespace)
+        theirs = await client.get(WORKFLOW_EXECUTION, other.name, KEY.namespace)
+        if theirs["status"]["phase"] == "Running":
+            assert not (await client.list(PIPELINE_RUN, RUNS)).items
+            if mine.get("status", {}).get("queuedAt"):
+                over = {"status": {"phase": "Completed", "completionTime": clock.rfc3339(START)}}
+                await client.patch(WORKFLOW_EXECUTION, other.name, over, KEY.namespace, subresource="status")
+        await tekton("True", "Succeeded")(client)
+
+    alone = Settings.load(execution={"max_running": 1})
+    report = await crash_everywhere(lambda client: make_controller(client, alone), world, KEY, advance=advance)
+    assert [
+        reason for reason in dict.fromkeys(report.outcomes) if reason in ("Queued", "Admitted", "PipelineRunRequested")
+    ] == ["Queued", "Admitted", "PipelineRunRequested"]
+    assert report.world.objects[f"WorkflowExecution {KEY}"]["status"]["phase"] == "Completed"
+    assert report.points.count(f"before create PipelineRun {RUN}") == 1
+
+
+async def test_a_crash_anywhere_runs_a_job_once():
+    """The other engine keeps the same promises."""
+    job = EXECUTION.replace(spec=EXECUTION.spec.replace(workflow_ref=EXECUTION.spec.workflow_ref.replace(engine="job")))
+    shelf = Shelf(build.registered(job))
+
+    async def world(client):
+        await client.create(WORKFLOW_EXECUTION, job.to_object(), KEY.namespace)
+
+    async def advance(client):
+        for found in (await client.list(JOB, RUNS)).items:
+            if "status" not in found:
+                at = clock.rfc3339(START + timedelta(seconds=3))
+                condition = {
+                    "type": "Complete",
+                    "status": "True",
+                    "reason": "CompletionsReached",
+                    "lastTransitionTime": at,
+                }
+                status = {
+                    "startTime": clock.rfc3339(START),
+                    "completionTime": at,
+                    "succeeded": 1,
+                    "conditions": [condition],
+                }
+                await client.patch(JOB, RUN, {"status": status}, RUNS, subresource="status")
+
+    deps = SETTINGS, Endpoints(), lambda: "token", lambda *_: None
+    report = await crash_everywhere(
+        lambda client: controller.WorkflowExecutionController(Deps(client, *deps), shelf), world, KEY, advance=advance
+    )
+    final = report.world.objects[f"WorkflowExecution {KEY}"]["status"]
+    assert (final["phase"], final["duration"], final["lockReleased"]) == ("Completed", "3s", True)
+    assert not [name for name in report.world.objects if name.startswith("Job")]
+    assert report.points.count(f"before create Job {RUN}") == 1

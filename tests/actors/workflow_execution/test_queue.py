@@ -31,6 +31,7 @@ NONE = Limits()
 
 def entry(uid: str, namespace: str = "a", *, created: float = 0, **fields: Any) -> Entry:
     at = fields.pop("admitted", None)
+    fields = {"queued": at is None} | fields
     return Entry(
         uid, f"we-{uid}", f"{namespace}/deployment/{uid}", later(created), None if at is None else later(at), **fields
     )
@@ -72,6 +73,12 @@ def test_it_waits_and_says_why(others: list[Entry], limits: Limits, says: str) -
         pytest.param([over("x", admitted=-3600)], Limits(budget=1), id="the window has passed"),
         pytest.param([over("x", harmless=True)], Limits(budget=1), id="what changed nothing costs nothing"),
         pytest.param([over("x", "b")], Limits(budget=1), id="another namespace's budget"),
+        pytest.param(
+            [entry("x", created=-1, queued=False)], Limits(running=1), id="an older one waits for something else"
+        ),
+        pytest.param(
+            [entry("x", created=-1, deadline=NOW)], Limits(running=1), id="an older one whose time is over"
+        ),
         pytest.param([running("x"), entry("y", created=-1)], Limits(per_namespace=1, running=9), id="never: a full namespace"),
     ],
 )  # fmt: skip
@@ -159,6 +166,8 @@ class Cluster:
                 self.entries[uid] = replace(seen, admitted=None)
             case Go():
                 self.entries[uid] = replace(seen, started=True)
+            case Wait():
+                self.entries[uid] = replace(seen, queued=True)
 
     def check(self) -> None:
         busy = [e for e in self.entries.values() if e.started and not e.over]
@@ -268,7 +277,7 @@ async def test_the_listing_on_an_api_server(kube: KubeClient, namespace: str) ->
     """What runs or waits anywhere, what is over in the target's namespace, and nobody's dry run."""
     states: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "rr-me": ("shop", {"phase": "Pending"}, {}),
-        "rr-waits": ("b", {"phase": "Pending"}, {}),
+        "rr-waits": ("b", {"phase": "Pending", "queuedAt": "2026-01-01T00:00:00Z"}, {}),
         "rr-runs": ("b", {"phase": "Running", "pipelineRunRef": {"name": "x"}}, {}),
         "rr-over": ("b", {"phase": "Completed", "lockReleased": True}, {}),
         "rr-spent": ("shop", {"phase": "Completed", "lockReleased": True, "admittedAt": "2026-01-01T00:00:00Z"}, {}),
@@ -280,6 +289,14 @@ async def test_the_listing_on_an_api_server(kube: KubeClient, namespace: str) ->
         body["metadata"] = {"name": made.name, "labels": {names.LABEL_SOURCE_NAMESPACE: home}}
         await kube.create(WORKFLOW_EXECUTION, body, namespace)
         await kube.patch(WORKFLOW_EXECUTION, made.name, {"status": status}, namespace, subresource="status")
+    for limits, listed in (
+        ({"max_running": 0}, {"we-rr-me", "we-rr-spent"}),
+        ({"max_running": 0, "budget_per_namespace": 0}, {"we-rr-me", "we-rr-spent"}),
+        ({"max_running": 0, "budget_per_namespace": 0, "max_running_per_namespace": 0}, {"we-rr-me"}),
+    ):
+        some = await Reader(kube, Settings.load(execution=limits), Shelf()).observe(Key(namespace, "we-rr-me"))
+        assert some is not None
+        assert {e.name for e in some.others} == listed, "no more than these limits need"
     reader = Reader(kube, SETTINGS, Shelf())
     seen = await reader.observe(Key(namespace, "we-rr-me"))
     assert seen is not None

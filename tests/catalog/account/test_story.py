@@ -78,6 +78,22 @@ def test_an_approved_fix_is_told_in_full():
     assert (found.ending.outcome, found.state) == ("Remediated", State.ENDED)
 
 
+def test_a_judged_effect_is_told():
+    """How long it was looked at and what was found; a success whose verdict is not on record has a gap."""
+    found = account(stories.in_vain())
+    assert found.verification is not None
+    assert found.verification.seconds == pytest.approx(303, abs=5)
+    said = [step.what for step in found.steps if step.event_type == "effectiveness.assessment.completed"]
+    assert said == ["Effect of increase-memory 1.0.0 judged (Full): It did not help (score 0.00)"]
+    assert found.ending is not None
+    assert (found.ending.outcome, found.ending.manual_review) == (
+        "Inconclusive",
+        "increase-memory succeeded and did not help",
+    )
+    torn = stories.verified().without("effectiveness.assessment.completed")
+    assert gaps(torn) == [("missing", "effectiveness.assessment.completed")]
+
+
 def test_recovery_is_a_second_attempt():
     """The failed execution, what was decided then, and another analysis with its own cost and leave."""
     first, second = account(stories.recovered()).attempts

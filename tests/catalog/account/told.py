@@ -252,6 +252,23 @@ class Told:
             reason="repeated_failure_pattern", message="it failed at apply with TaskFailed, as an earlier attempt did",
         ).fact("orchestrator.remediation.manual_review", reason="the workflow failed twice")  # fmt: skip
 
+    def judged(self, effective: bool) -> Self:
+        """The effect of the execution, from the beginning of its assessment to the verdict."""
+        about = names.effectiveness_assessment(self.remediation)
+        run = {
+            "execution": names.workflow_execution(self.remediation, self.attempt),
+            **{name: WORKFLOW[name] for name in ("workflow_id", "workflow_name", "version")},
+            "target_resource": "shop/deployment/web",
+        }
+        self.to("Verifying", "VerificationStarted")
+        self.fact("effectiveness.assessment.started", about=about, **run)
+        message = "It helped (score 1.00)" if effective else "It did not help (score 0.00)"
+        self.later(minutes=5).fact(
+            "effectiveness.assessment.completed", about=about, **run, reason="Full", message=message,
+            score=float(effective), effective=effective,
+        )  # fmt: skip
+        return self
+
     def told(self, kind: str, sent: bool = True) -> Self:
         name = names.notification(kind, self.remediation, self.attempt)
         self.fact(
@@ -279,6 +296,16 @@ class Told:
 
 def fixed() -> Told:
     return Told().opened().processed().analysed().executed().ended()
+
+
+def verified() -> Told:
+    return Told().opened().processed().analysed().executed().judged(effective=True).ended()
+
+
+def in_vain() -> Told:
+    told = Told().opened().processed().analysed().executed().judged(effective=False)
+    told.fact("orchestrator.remediation.manual_review", reason="increase-memory succeeded and did not help")
+    return told.ended("Completed", "Inconclusive", "Inconclusive")
 
 
 def approved() -> Told:
@@ -353,7 +380,7 @@ def timed_out() -> Told:
 STORIES = {
     story.__name__: story
     for story in (
-        fixed, approved, rejected, expired, recovered, given_up, unprocessable, self_resolved, over_at_source, duplicate, busy, called_off,
+        fixed, verified, in_vain, approved, rejected, expired, recovered, given_up, unprocessable, self_resolved, over_at_source, duplicate, busy, called_off,
         timed_out,
     )
 }  # fmt: skip

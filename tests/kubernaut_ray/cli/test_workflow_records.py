@@ -21,7 +21,7 @@ from catalog.owner import Owner
 from kubernaut_ray import shipped
 from kubernaut_ray.cli.connection import Exit
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, Workflow
-from kubernaut_ray.contracts.statistics import ExecutionRecord
+from kubernaut_ray.contracts.statistics import EffectivenessRecord, ExecutionRecord
 from serve_apps.data_storage.app import create_app
 from serve_apps.data_storage.deps import Deps
 from tests import build
@@ -108,6 +108,27 @@ async def test_one_workflow_in_full(terminal: Terminal) -> None:
     assert (await terminal.json("show", "restart-rollout", "--version", "1.9.0"))["workflow_id"] == old.workflow_id
     document = yaml.safe_load(await terminal("show", old.workflow_id, "-o", "yaml"))
     assert (document["version"], document["is_latest_version"]) == ("1.9.0", False)
+
+
+async def test_how_far_a_workflow_is_trusted_is_shown_by_environment(terminal: Terminal) -> None:
+    """With the counts that it follows from, for people and for programs."""
+    known = await terminal.register()
+    for number, (environment, effective) in enumerate(
+        (("staging", True), ("production", False), ("production", False))
+    ):
+        record = EffectivenessRecord(
+            execution_id=f"run-{number}",
+            workflow_id=known.workflow_id,
+            environment=environment,
+            effective=effective,
+            score=float(effective),
+        )
+        await terminal.catalog.record_effectiveness(record)
+    shown = await terminal("show", "restart-rollout")
+    assert "production: suggest, helped in 0 of 2, 2 in a row did not" in shown
+    assert "staging: approve, helped in 1 of 1" in shown
+    levels = (await terminal.json("show", "restart-rollout"))["trust"]
+    assert [(one["environment"], one["level"]) for one in levels] == [("production", "suggest"), ("staging", "approve")]
 
 
 async def test_disabling_and_enabling_say_who_and_why(terminal: Terminal) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kubernaut_ray.contracts.investigation import EarlierRemediation
 from kubernaut_ray.crds.affected import affected
 from kubernaut_ray.crds.enums import Detection
 from kubernaut_ray.crds.remediation_request import Member
@@ -149,3 +150,22 @@ def test_a_correction_lists_everything():
 
     assert "- first\n- second" in told
     assert '{"name": "A"}' in told
+
+
+def test_earlier_remediations_are_told_as_facts():
+    """What ran on this target before, how it ended, and whether it helped; parameters without secrets."""
+    earlier = EarlierRemediation(
+        workflow_id="wf-1", workflow_name="restart-rollout", version="1.0.0", ended_at=NOW, succeeded=True
+    )
+    told = text(
+        remediation_history=(
+            earlier.model_copy(update={"effective": False, "score": 0.2, "parameters": {"PASSWORD": "hunter2"}}),
+            earlier.model_copy(update={"succeeded": False, "summary": "step apply exited with 1"}),
+        )
+    )
+
+    assert "## Earlier remediations of this target" in told
+    assert "the workflow succeeded, it did not help (score 0.20)" in told
+    assert "the workflow failed. step apply exited with 1" in told
+    assert "hunter2" not in told
+    assert "Earlier remediations" not in text()

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from kubernaut_ray.contracts.investigation import EarlierRemediation
 from kubernaut_ray.crds.enums import HumanReviewReason
 from kubernaut_ray.crds.shared import DetectedLabels, KubernetesContext, RelatedObject, TargetResource
 from serve_apps.holmesgpt.models.evidence import WHO
+from tests.build import NOW
 from tests.serve_apps.holmesgpt.world import (
     HEALTHY,
     NAMESPACE,
@@ -256,6 +258,25 @@ async def test_recovery_does_not_retry_the_hopeless(investigator, world, workflo
 
     assert response.human_review_reason is HumanReviewReason.NO_MATCHING_WORKFLOWS
     assert any("Forbidden" in w for w in response.warnings)
+
+
+async def test_what_did_not_help_this_target_before_is_proposed_with_less_confidence(investigator, world, workflows):
+    """Once may be chance; twice brings it below what runs without a person. What helped is only mentioned."""
+    out_of_memory(world)
+    before = EarlierRemediation(
+        workflow_id=workflows["increase-memory-limits"].workflow_id, ended_at=NOW, succeeded=True, effective=False
+    )
+    helped = before.model_copy(update={"effective": True})
+
+    fresh, again, vain = [
+        await investigator().investigate(incident(remediation_history=history))
+        for history in ((), (helped,), (before, before))
+    ]
+
+    assert fresh.confidence == again.confidence > vain.confidence
+    assert again.selected_workflow is not None
+    assert "it helped this target 1 times before" in again.selected_workflow.rationale
+    assert "2 of 2 times before" in str([vain.selected_workflow, vain.alternative_workflows])
 
 
 async def test_answers_are_deterministic(investigator, world):

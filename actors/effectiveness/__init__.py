@@ -1,0 +1,1 @@
+"""The effectiveness controller: judges whether a workflow that succeeded also helped."""
