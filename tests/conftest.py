@@ -24,7 +24,15 @@ REPOSITORY = Path(__file__).parent.parent
 # Machines are shared and slow at times, which says nothing about the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+settings.register_profile("deep", settings.get_profile("shared"), max_examples=1000)
 START_SECONDS = 30.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the simulation in ``flow/test_simulation.py``."""
+    group = parser.getgroup("simulation")
+    group.addoption("--seed", type=int, action="append", help="simulate this seed (may be given several times)")
+    group.addoption("--incidents", type=int, help="open so many incidents in each simulation")
 
 
 def start_embedded(data_dir: Path, *arguments: str) -> subprocess.Popen[str]:

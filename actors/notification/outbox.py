@@ -16,6 +16,7 @@ from enum import StrEnum
 import structlog
 
 from actors.notification.breaker import Breaker
+from actors.notification.channels.base import UNANSWERED
 from kubernaut_ray.clock import Clock
 from kubernaut_ray.control.controller import Wake
 from kubernaut_ray.control.decision import Call, Key
@@ -128,7 +129,8 @@ class Outbox:
             status, error = AttemptStatus.TIMEOUT, f"no answer within {self._give_up_after:g} s"
             breaker.failed(self._clock())
         except Retryable as failure:
-            status, error = AttemptStatus.FAILED, str(failure)
+            unanswered = failure.reason == UNANSWERED
+            status, error = AttemptStatus.TIMEOUT if unanswered else AttemptStatus.FAILED, str(failure)
             breaker.failed(self._clock())
             if failure.after:
                 breaker.hold(self._clock() + timedelta(seconds=failure.after))

@@ -91,9 +91,10 @@ def advance(
     effects: tuple[Effect, ...] = (),
     marks: Sequence[Mark] = (),
     notify: Sequence[NotificationRequest] = (),
+    last: tuple[Effect, ...] = (),
     **changes: Any,
 ) -> Decision[Status]:
-    """Enter ``phase``. ``notify`` are created after ``effects``; the transition is the last fact told.
+    """Enter ``phase``. ``notify`` are created after ``effects``; the transition is told after them, and then ``last``.
 
     Texts quote what others said, which may be as long as the CRD allows already: they are cut, never a reason to stop.
     """
@@ -116,7 +117,7 @@ def advance(
         },
     )
     told = facts.transition(request, phase, reason, message, now)
-    decided = _decision(seen, reason, new, (*effects, *_told(seen, notify, now), told), now, settings)
+    decided = _decision(seen, reason, new, (*effects, *_told(seen, notify, now), told, *last), now, settings)
     return replace(decided, rests=phase in _AWAITED and any(isinstance(effect, Create) for effect in effects))
 
 
@@ -131,7 +132,10 @@ def finish(
     effects: tuple[Effect, ...] = (),
     **rest: Any,
 ) -> Decision[Status]:
-    """Enter a terminal phase: completion and retention times are set and the end of the lifecycle is told."""
+    """Enter a terminal phase: completion and retention times are set and the end of the lifecycle is told.
+
+    Told last: an end that a crash and another decision overtake is then known by its transition, which led nowhere.
+    """
     request = seen.request
     took = now - request.created
     good = phase in _GOOD and rest.get("outcome") is not Outcome.INCONCLUSIVE
@@ -154,7 +158,8 @@ def finish(
         message,
         now,
         settings,
-        effects=(*effects, ended),
+        effects=effects,
+        last=(ended,),
         completed_at=now,
         retention_expiry_time=now + timedelta(seconds=settings.retention),
         blocked_until=None,
@@ -241,9 +246,9 @@ def _wake(seen: Observed, new: Status, now: datetime, settings: OrchestratorSett
 
 
 def _told(seen: Observed, notify: Sequence[NotificationRequest], now: datetime) -> tuple[Effect, ...]:
-    """Create the messages, each with the fact that it is wanted."""
+    """Tell that the messages are wanted, and create them: what was sent must never be what nobody wanted."""
     created = (children.create(seen.request, notice) for notice in notify)
-    return (*created, *(facts.notified(seen.request, notice, now) for notice in notify))
+    return (*(facts.notified(seen.request, notice, now) for notice in notify), *created)
 
 
 def _marked(status: Status, marks: Iterable[Mark], now: datetime, generation: int) -> tuple[conditions.Condition, ...]:

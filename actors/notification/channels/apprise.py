@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from actors.notification import render
-from actors.notification.channels.base import Surroundings
+from actors.notification.channels.base import UNANSWERED, Surroundings
 from actors.notification.config import AppriseConfig
 from actors.notification.render import Message
 from kubernaut_ray.errors import Permanent, Retryable
@@ -25,7 +25,7 @@ class AppriseChannel:
             async with asyncio.timeout(self.surroundings.timeout):
                 taken = await asyncio.to_thread(_notify, url, title, body)
         except TimeoutError:
-            raise Retryable(f"apprise: no answer within {self.surroundings.timeout:g} s") from None
+            raise Retryable(f"apprise: no answer within {self.surroundings.timeout:g} s", reason=UNANSWERED) from None
         if not taken:
             raise Retryable("apprise: the service did not take the message")
 

@@ -16,6 +16,9 @@ import aiohttp
 from actors.notification.credentials import Credentials
 from actors.notification.render import Message
 
+UNANSWERED = "Unanswered"
+"""Reason of a ``Retryable`` where the message may have been taken all the same: the next copy says that it may be one."""
+
 
 class Channel(Protocol):
     async def send(self, message: Message, /) -> None: ...

@@ -15,7 +15,7 @@ from email.utils import format_datetime, getaddresses
 import aiosmtplib
 
 from actors.notification import render
-from actors.notification.channels.base import Surroundings
+from actors.notification.channels.base import UNANSWERED, Surroundings
 from actors.notification.config import EmailConfig
 from actors.notification.render import Message
 from kubernaut_ray.errors import Permanent, Retryable
@@ -113,6 +113,8 @@ def _sorted(where: str, error: aiosmtplib.SMTPException) -> Retryable | Permanen
         return Permanent(told, reason="Refused") if error.code >= 500 else Retryable(told)
     if isinstance(error.__cause__, ssl.SSLError):
         return Permanent(f"{where}: the TLS certificate was not accepted", reason="TLS")
+    if isinstance(error, aiosmtplib.SMTPReadTimeoutError | aiosmtplib.SMTPServerDisconnected):
+        return Retryable(f"{where}: {type(error).__name__}", reason=UNANSWERED)
     if isinstance(error, ConnectionError | TimeoutError):
         return Retryable(f"{where}: {type(error).__name__}")
     return Permanent(f"{where}: the server does not support STARTTLS, or not this login", reason="TLS")

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import orjson
 
-from actors.notification.channels.base import Surroundings
+from actors.notification.channels.base import UNANSWERED, Surroundings
 from actors.notification.config import HttpConfig
 from actors.notification.credentials import Credentials
 from kubernaut_ray.errors import Permanent, Retryable
@@ -57,14 +57,18 @@ async def post(surroundings: Surroundings, request: Post) -> None:
                 return
             said = (await response.content.read(2048)).decode(errors="replace")
             raise _refused(where, response.status, response.headers.get("Retry-After", ""), _clean(said, request))
+    except aiohttp.ConnectionTimeoutError:
+        raise Retryable(f"{where}: no connection within {surroundings.timeout:g} s") from None
     except TimeoutError:
-        raise Retryable(f"{where}: no answer within {surroundings.timeout:g} s") from None
+        raise Retryable(f"{where}: no answer within {surroundings.timeout:g} s", reason=UNANSWERED) from None
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError):
         raise Permanent(f"{where}: the TLS certificate or handshake was not accepted", reason="TLS") from None
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
         raise Permanent(f"{request.what}: the address is not an http(s) URL", reason="InvalidAddress") from None
-    except (aiohttp.ClientError, OSError) as error:
+    except aiohttp.ClientConnectorError as error:
         raise Retryable(f"{where}: {type(error).__name__}") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise Retryable(f"{where}: {type(error).__name__}", reason=UNANSWERED) from None
 
 
 def authorization(what: str, config: HttpConfig, credentials: Credentials) -> tuple[dict[str, str], tuple[str, ...]]:

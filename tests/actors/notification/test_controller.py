@@ -223,3 +223,31 @@ async def test_a_breaker_spares_a_way_out_that_is_down(tmp_path: Path) -> None:
     assert posts == 3
     assert [a.channel for a in last.status.delivery_attempts] == ["ops/file"]
     assert last.status.next_retry_at == build.later(30)
+
+
+async def test_a_message_that_was_taken_without_an_answer(tmp_path: Path) -> None:
+    """A connection that breaks after the message went out leaves a doubt, and the next copy says that it may be one."""
+    told: list[dict[str, Any]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        told.append(await request.json())
+        if len(told) == 1 and request.transport is not None:
+            request.transport.close()
+        return web.Response(text="ok")
+
+    runner, url = await serve(take)
+    kube, now = MemoryKube(lambda: build.NOW), [build.NOW]
+    await world(kube)
+    controller = NotificationController(deps(kube, settings(tmp_path, webhook(url))), now=lambda: now[0])
+    await controller.start()
+    reconcile = Reconciler(controller, kube, Sink(), clock=lambda: now[0])
+    for _ in range(10):
+        outcome = await reconcile(KEY)
+        await sent(controller)
+        now[0] = max(now[0], outcome.wake_at or now[0])
+    done = NotificationRequest.from_object(await kube.get(NOTIFICATION_REQUEST, KEY.name, KEY.namespace))
+    await controller.stop()
+    await runner.cleanup()
+    posts = [a for a in done.status.delivery_attempts if "webhook" in a.channel]
+    assert [(str(a.status), a.possible_duplicate) for a in posts] == [("timeout", False), ("success", True)]
+    assert len(told) == 2

@@ -14,7 +14,9 @@ from actors.remediation.decide import decide
 from actors.remediation.observe import DELIVERED_CONDITION, Observed
 from actors.remediation.phases import TABLE
 from actors.remediation.recovery import Finished
+from catalog.account.story import reconstruct
 from kubernaut_ray import conditions, names
+from kubernaut_ray.contracts.timeline import GapKind
 from kubernaut_ray.control.decision import Audit, Create, Decision, Delete
 from kubernaut_ray.crds.enums import AIAnalysisPhase as Analysis
 from kubernaut_ray.crds.enums import (
@@ -332,7 +334,7 @@ def test_a_success_is_told_with_everything_about_it() -> None:
     ):
         assert expected in notice["body"]
     assert notice["metadata"]["environment"] == "production"
-    assert told(decision)[0] == "orchestrator.lifecycle.completed"
+    assert told(decision)[-1] == "orchestrator.lifecycle.completed"
 
 
 def test_a_late_success_is_still_a_success() -> None:
@@ -640,6 +642,29 @@ def test_deciding_twice_is_deciding_once() -> None:
     """The same observation leads to the same decision, facts and all."""
     for phase in (Phase.PENDING, Phase.ANALYZING, Phase.EXECUTING):
         assert step(at(phase)) == step(at(phase))
+
+
+def test_an_end_that_is_overtaken() -> None:
+    """The process dies anywhere in a time-out, and a person calls it off: the trail tells one end, and no message unwanted."""
+    pending = at(Phase.PROCESSING)
+    late = step(pending, build.later(minutes=6))
+    assert late.reason == "TimedOut"
+    noted = {**pending.request.metadata.annotations, names.ANNOTATION_CANCEL: "enough"}
+    called_off = replace(
+        pending,
+        request=pending.request.replace(metadata=pending.request.metadata.model_copy(update={"annotations": noted})),
+    )
+    cancelled = step(called_off, build.later(minutes=7))
+    begun = step(Observed(build.remediation_request())), step(at(Phase.PENDING, routing=Facts()))
+    for died in range(len(late.effects) + 1):
+        done = late.effects[:died]
+        effects = (*(e for decision in begun for e in decision.effects), *done, *cancelled.effects)
+        story = reconstruct("rr-1", [e.event for e in effects if isinstance(e, Audit)])
+        assert {g.kind for g in story.gaps if g.event_type.startswith("orchestrator.")} <= {GapKind.SUPERSEDED}
+        assert story.ending is not None
+        assert story.ending.phase == Phase.CANCELLED
+        wanted = {notice.name for notice in story.notifications}
+        assert {e.obj["metadata"]["name"] for e in done if isinstance(e, Create)} <= wanted
 
 
 def test_what_the_trail_does_not_tell_is_kept() -> None:

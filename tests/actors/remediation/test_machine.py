@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -35,14 +34,15 @@ from kubernaut_ray.crds.enums import (
     SignalProcessingPhase,
     WorkflowExecutionPhase,
 )
+from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.kube.errors import Conflict, NotFound
+from kubernaut_ray.kube.errors import NotFound
 from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.settings import Settings
 from tests import build
-from tests.crash import Crash, Fuse, _CrashingKube, _Sink
-from tests.memory_kube import MemoryKube
+from tests.crash import Crash
+from tests.machines import Client, Driven, Line, Trail, Trouble, World, examples, places, troubles
 
 NAMESPACE = names.SYSTEM_NAMESPACE
 KEY = Key(NAMESPACE, "rr-1")
@@ -50,11 +50,11 @@ REQUEST = build.remediation_request()
 SIBLING = build.remediation_request("rr-2", spec={"signal_fingerprint": "cd" * 32})
 
 
-class Judged(MemoryKube):
+class Judged(World):
     """Judges every execution in the moment in which it is created."""
 
     def __init__(self, now: Any) -> None:
-        super().__init__(now)
+        super().__init__(now, "RemediationRequest")
         self.executions: list[str] = []
 
     async def create(
@@ -81,8 +81,10 @@ class Life(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.now = build.NOW
         self.kube = Judged(lambda: self.now)
-        self.sink = _Sink(Fuse())
+        self.client = Client(self.kube)
+        self.sink = Trail(self.client)
         self.ended: str | None = None
+        self.deleted: set[tuple[str, str]] = set()
 
     def teardown(self) -> None:
         """Left alone, it ends."""
@@ -90,7 +92,7 @@ class Life(RuleBasedStateMachine):
             for _ in range(80):
                 if self.phase() in {None, *TERMINAL}:
                     break
-                self.reconcile(fuse=-1)
+                self.reconcile("none", 0)
                 self.now += timedelta(minutes=5)
             assert self.phase() in {None, *TERMINAL}, f"stuck in {self.phase()}"
             self.the_trail_tells_it()
@@ -145,19 +147,20 @@ class Life(RuleBasedStateMachine):
     def begin(self) -> None:
         self.run(self.kube.create(resources.REMEDIATION_REQUEST, REQUEST.to_object()))
 
-    @rule(fuse=st.integers(-2, 8))
-    def reconcile(self, fuse: int) -> None:
-        """One or more reconciles; with ``fuse`` ≥ 0 the process dies at that point, if it gets there."""
-        kube = _CrashingKube(self.kube, Fuse(max(fuse, -1)))
-        controller = RemediationController(
-            Deps(kube, self.SETTINGS, Endpoints(), lambda: "token", lambda _ns, _name: None)
-        )
-        reconcile = Reconciler(controller, kube, self.sink, clock=self.tick)
+    @rule(trouble=troubles, at=places)
+    def reconcile(self, trouble: Trouble, at: int) -> None:
+        """Up to three reconciles of one process, which meets trouble at its ``at``-th call, if it gets there."""
+        deps = Deps(self.client, self.SETTINGS, Endpoints(), lambda: "token", lambda _ns, _name: None)
+        controller: Any = Driven(RemediationController(deps), self.client)
+        reconcile = Reconciler(controller, self.client, self.sink, clock=self.tick)
+        self.client.line = Line(trouble, at)
         try:
             for _ in range(3):
                 self.run(reconcile(KEY))
-        except (Crash, Conflict):
+        except (Crash, Retryable):
             pass
+        finally:
+            self.client.line = Line()
 
     @rule(
         good=st.integers(0, 5),
@@ -165,9 +168,12 @@ class Life(RuleBasedStateMachine):
         found=st.sampled_from(["selected"] * 6 + ["not needed", "unsure", "broken"]),
         step=st.sampled_from(["one", "two", "three", "four"]),
         half_way=st.booleans(),
-        fuse=st.integers(-6, 8),
+        trouble=troubles,
+        at=places,
     )
-    def it_goes_on(self, good: int, approval: bool | None, found: str, step: str, half_way: bool, fuse: int) -> None:
+    def it_goes_on(
+        self, good: int, approval: bool | None, found: str, step: str, half_way: bool, trouble: Trouble, at: int
+    ) -> None:
         """Whoever has the ball plays it, mostly well, and the orchestrator looks."""
         match self.phase():
             case "Processing":
@@ -182,7 +188,7 @@ class Life(RuleBasedStateMachine):
                 self.execution_moves(end=end, step=step, half_way=half_way)
             case _:
                 self.messages_arrive(end=NotificationPhase.SENT)
-        self.reconcile(fuse=fuse)
+        self.reconcile(trouble, at)
 
     @rule(minutes=st.sampled_from([1, 1, 1, 1, 4, 4, 16, 61]))
     def time_passes(self, minutes: int) -> None:
@@ -259,6 +265,7 @@ class Life(RuleBasedStateMachine):
 
     def a_child_is_deleted(self, kind: type[CustomResource]) -> None:
         for item in self.run(self.kube.list(resources.of(kind), NAMESPACE)).items[:1]:
+            self.deleted.add((kind.kind(), item["metadata"]["name"]))
             self.run(self.kube.delete(resources.of(kind), item["metadata"]["name"], NAMESPACE))
 
     @rule(
@@ -298,8 +305,15 @@ class Life(RuleBasedStateMachine):
     def attempts_are_limited(self) -> None:
         assert len(self.kube.executions) <= 1 + self.SETTINGS.orchestrator.max_recovery_attempts
 
+    @invariant()
+    def no_child_is_made_twice(self) -> None:
+        """But for one that a person deleted, and never an execution."""
+        again = {key for key, times in self.kube.made.items() if times > 1}
+        assert again <= self.deleted
+        assert not any(kind == "WorkflowExecution" for kind, _ in again)
+
 
 TERMINAL = {str(phase) for phase in RemediationPhase if phase.terminal}
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestLife.settings = examples(12, steps=40)

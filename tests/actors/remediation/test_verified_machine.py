@@ -11,13 +11,14 @@ from kubernaut_ray.crds.enums import AssessmentPhase, AssessmentReason
 from kubernaut_ray.settings import EffectivenessSettings, Settings
 from tests import build
 from tests.actors.remediation.test_machine import REQUEST, Life
+from tests.machines import Trouble, places, troubles
 
 
 class VerifiedLife(Life):
     SETTINGS = Settings(effectiveness=EffectivenessSettings(enabled=True))
 
-    @rule(effective=st.sampled_from([True, True, False, None]), ended=st.booleans(), fuse=st.integers(-6, 8))
-    def the_effect_is_judged(self, effective: bool | None, ended: bool, fuse: int) -> None:
+    @rule(effective=st.sampled_from([True, True, False, None]), ended=st.booleans(), trouble=troubles, at=places)
+    def the_effect_is_judged(self, effective: bool | None, ended: bool, trouble: Trouble, at: int) -> None:
         """Its controller goes on with it, or comes to a verdict, or to none."""
         judged = build.effectiveness_assessment(
             REQUEST,
@@ -27,7 +28,7 @@ class VerifiedLife(Life):
             score=None if effective is None or not ended else float(effective),
         )
         self.write(crds.EffectivenessAssessment, judged.name, judged.status.to_object())
-        self.reconcile(fuse=fuse)
+        self.reconcile(trouble, at)
 
     @invariant()
     def what_did_not_help_is_no_success(self) -> None:

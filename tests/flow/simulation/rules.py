@@ -1,0 +1,221 @@
+"""What must hold whatever happens, judged in the moment of every write, and once more when everything is at rest."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+from actors.workflow_execution.marks import Ownership
+from actors.workflow_execution.pipelinerun import is_over
+from catalog.account.story import reconstruct
+from kubernaut_ray import names
+from kubernaut_ray.clock import parse_rfc3339
+from kubernaut_ray.contracts.audit import AuditEvent
+from kubernaut_ray.contracts.timeline import GapKind
+from kubernaut_ray.crds.enums import RemediationPhase
+from kubernaut_ray.kube.embedded.hub import Event
+from kubernaut_ray.kube.embedded.status import Obj
+from kubernaut_ray.kube.embedded.store import Store
+from tests.lifecycles import TABLES, ended, phase_of, problems
+from tests.trail import fits
+
+TERMINAL = {str(phase) for phase in RemediationPhase if phase.terminal}
+_WORK = ("SignalProcessing", "AIAnalysis", "RemediationApprovalRequest", "WorkflowExecution")
+TABLES_AT_REST = (
+    "signalprocessings",
+    "aianalyses",
+    "remediationapprovalrequests",
+    "workflowexecutions",
+    "notificationrequests",
+)
+_SLACK = timedelta(minutes=12)
+"""A deadline is acted on by whoever is up: outages, lost events and a resync lie between."""
+
+
+class Rules:
+    """Listens to the store and to the audit trail. Problems are collected: the first one is seldom the whole story."""
+
+    def __init__(self, store: Store, now: Callable[[], datetime], *, overall: timedelta) -> None:
+        self._store, self._now, self._overall = store, now, overall
+        self.problems: list[str] = []
+        self.paths: dict[str, list[str]] = defaultdict(list)
+        """Phases of each RemediationRequest, by name, as its status was written."""
+        self.requests: dict[str, Obj] = {}
+        """The last state of each RemediationRequest."""
+        self.notices: dict[str, dict[str, Obj]] = defaultdict(dict)
+        """The last state of each NotificationRequest, by RemediationRequest."""
+        self.facts: dict[str, dict[str, AuditEvent]] = defaultdict(dict)
+        self.transitions: Counter[str] = Counter()
+        self.namesakes: set[str] = set()
+        """Names that a second request bore after the first was removed; the trail cannot tell the two apart."""
+        self.removed: set[Child] = set()
+        """What was there and is gone: deleted by people, called off, or gone with its owner."""
+        self._made: Counter[Child] = Counter()
+        self._runs: dict[str, str] = {}
+        self._approved: dict[str, str] = {}
+        self._live: dict[str, str] = {}
+
+    def hold(self, holds: bool, problem: str) -> None:
+        if not holds:
+            self.problems.append(f"{self._now():%H:%M:%S.%f}: {problem}")
+
+    def see(self, event: Event) -> None:
+        """Judge a write."""
+        obj = event.entry.obj
+        kind, name = obj["kind"], obj["metadata"]["name"]
+        if kind == "PipelineRun":
+            self._run(event, obj)
+        if kind not in TABLES:
+            return
+        if event.type == "DELETED":
+            self.removed.update(_child_of(obj))
+            return
+        if event.type == "ADDED":
+            self._child(kind, obj)
+            if kind == "RemediationRequest" and name in self.requests:
+                self.namesakes.add(name)
+                self.paths[name].clear()
+        old = event.previous.obj if event.previous is not None else None
+        before, after = phase_of(old) if old is not None else "", phase_of(obj)
+        if before != after:
+            self.transitions[f"{kind}: {before} → {after}"] += 1
+            if kind == "RemediationRequest":
+                self.paths[name].append(after)
+        for problem in problems(old, obj):
+            self.hold(False, problem)
+        if kind == "RemediationRequest":
+            self.requests[name] = obj
+        if kind == "NotificationRequest":
+            self.notices[(obj["spec"].get("remediationRequestRef") or {}).get("name", "")][name] = obj
+
+    def told(self, event: AuditEvent) -> None:
+        """Take a fact into the trail, which keeps one an id."""
+        known = self.facts[event.correlation_id].setdefault(event.event_id, fits(event))
+        self.hold(
+            (known.event_type, known.resource_id, known.event_outcome)
+            == (event.event_type, event.resource_id, event.event_outcome),
+            f"one id, two facts: {known.event_type} and {event.event_type} of {event.correlation_id}",
+        )
+
+    def _child(self, kind: str, obj: Obj) -> None:
+        """No child twice, and nothing new for what has ended, but messages."""
+        meta = obj["metadata"]
+        for key in _child_of(obj):
+            _, name, _, owner = key
+            self._made[key] += 1
+            self.hold(
+                self._made[key] == 1 or (kind != "WorkflowExecution" and key in self.removed),
+                f"{kind} {name} was created {self._made[key]} times",
+            )
+            request = self._store.get("remediationrequests.kubernaut.ai", meta["namespace"], owner)
+            if kind in _WORK and request is not None:
+                phase = phase_of(request.obj)
+                self.hold(phase not in TERMINAL, f"{kind} {name} was created after {owner} was {phase}")
+
+    def _run(self, event: Event, run: Obj) -> None:
+        """One PipelineRun an execution, one a leave, one at a time on a target, none without the leave that it needs."""
+        uid, name = run["metadata"]["uid"], run["metadata"]["name"]
+        target = (run["metadata"].get("annotations") or {}).get(names.ANNOTATION_TARGET_RESOURCE, "")
+        if event.type == "DELETED" or is_over(run):
+            if self._live.get(target) == uid:
+                del self._live[target]
+            return
+        if event.type != "ADDED":
+            return
+        owner = Ownership.of(run)
+        self.hold(target not in self._live, f"two PipelineRuns at a time on {target}")
+        self._live[target] = uid
+        first = self._runs.setdefault(owner.execution_uid, uid)
+        self.hold(first == uid, f"{owner.execution} made the PipelineRun {name} a second time")
+        home = names.SYSTEM_NAMESPACE
+        execution = self._store.get("workflowexecutions.kubernaut.ai", home, owner.execution)
+        self.hold(execution is not None, f"a PipelineRun for {owner.execution}, which is not there")
+        if execution is None:
+            return
+        deadline = execution.obj["spec"].get("deadline")
+        self.hold(
+            deadline is None or self._now() < parse_rfc3339(deadline) + _SLACK, f"{owner.execution} began too late"
+        )
+        suffix = owner.execution.removeprefix("we-")
+        asked = self._store.get("remediationapprovalrequests.kubernaut.ai", home, f"rar-{suffix}")
+        analysis = self._store.get("aianalyses.kubernaut.ai", home, f"ai-{suffix}")
+        needed = analysis is None or analysis.obj.get("status", {}).get("approvalRequired") is not False
+        if analysis is not None and needed:
+            status = asked.obj.get("status", {}) if asked is not None else {}
+            self.hold(status.get("sealedDecision") == "Approved", f"{owner.execution} ran without leave")
+        if asked is not None:
+            leave = asked.obj["metadata"]["uid"]
+            self.hold(self._approved.setdefault(leave, uid) == uid, f"rar-{suffix} was used twice")
+
+    def at_rest(self) -> bool:
+        """Whether nothing is on its way any more."""
+        return all(map(ended, self.requests.values())) and not any(True for _ in self._open())
+
+    def _open(self) -> Iterator[Obj]:
+        for table in TABLES_AT_REST:
+            yield from (e.obj for e in self._store.scan(f"{table}.kubernaut.ai") if not ended(e.obj))
+
+    def rest(self) -> None:
+        """Judge the world at rest: every incident has an end, somebody was told of each failure, and the trail tells it all."""
+        for name, request in self.requests.items():
+            self._ended(name, request)
+        for obj in self._open():
+            self.hold(False, f"{obj['kind']} {obj['metadata']['name']} is left in {phase_of(obj)!r}")
+
+    def _ended(self, name: str, request: Obj) -> None:
+        status = request.get("status") or {}
+        phase, path = phase_of(request), self.paths[name]
+        self.hold(phase in TERMINAL, f"{name} is stuck in {phase!r} ({' → '.join(path)}): {status.get('message', '')}")
+        if phase not in TERMINAL:
+            return
+        took = parse_rfc3339(status["completedAt"]) - parse_rfc3339(request["metadata"]["creationTimestamp"])
+        paused = status.get("failurePhase") == "Blocked"
+        self.hold(paused or took <= self._overall + _SLACK, f"{name} took {took}")
+        asks = status.get("requiresManualReview") or status.get("outcome") == "ManualReviewRequired"
+        inherited = status.get("duplicateOf") and status.get("blockReason") == "DuplicateInProgress"
+        if (phase in {"Failed", "TimedOut"} or asks) and not inherited:
+            told = self.notices[name]
+            self.hold(bool(told), f"{name} ended as {phase} and nobody was told")
+        if name not in self.namesakes:
+            self._trail(name, path, phase)
+
+    def _trail(self, name: str, path: list[str], phase: str) -> None:
+        """Each transition is told exactly once, and the facts make one walk."""
+        facts = self.facts[name].values()
+        moves = Counter(
+            (str(f.event_data["from_phase"]), str(f.event_data["to_phase"]))
+            for f in facts
+            if f.event_type == "orchestrator.phase.transitioned"
+        )
+        walked = Counter(zip(["", *path[:-1]], path, strict=True))
+        for move, times in walked.items():
+            self.hold(
+                moves[move] >= times, f"{name}: {move[0]!r} → {move[1]!r} happened {times} times, told {moves[move]}"
+            )
+        story = reconstruct(name, facts)
+        self.hold(
+            [span.phase for span in story.phases] == path, f"{name}: {[s.phase for s in story.phases]} told of {path}"
+        )
+        odd = [
+            gap
+            for gap in story.gaps
+            if gap.kind not in {GapKind.SUPERSEDED, GapKind.STILL_OPEN}
+            and gap.event_type.startswith("orchestrator.")
+            and "approval" not in gap.event_type
+        ]
+        self.hold(not odd, f"{name}: {odd}")
+        self.hold(
+            story.ending is not None and story.ending.phase == phase, f"{name}: the trail ends with {story.ending}"
+        )
+
+
+Child = tuple[str, str, str, str]
+"""Kind, name, and the owner's UID and name."""
+
+
+def _child_of(obj: Obj) -> Iterator[Child]:
+    meta = obj["metadata"]
+    for owner in meta.get("ownerReferences") or ():
+        if owner.get("controller"):
+            yield obj["kind"], meta["name"], owner["uid"], owner["name"]

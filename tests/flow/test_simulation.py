@@ -1,0 +1,65 @@
+"""Thousands of incidents through every fault, in one process and no time: what must hold holds, and each run can be had again.
+
+``pytest tests/flow/test_simulation.py --seed 7`` runs one seed, ``--incidents 500`` opens more of them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+
+from actors.remediation import approvals, executions
+from tests.conftest import REPOSITORY
+from tests.flow.simulation.world import simulate
+
+SEEDS = (1, 2, 3)
+INCIDENTS = 40
+EXPECTED = {"crash", "refused", "answer_lost", "conflict", "event_lost", "event_twice", "event_late", "watch_cut"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", metafunc.config.getoption("--seed") or SEEDS)
+
+
+@pytest.mark.timeout(7200)  # As many incidents as one asks for.
+def test_whatever_happens_the_rules_hold_and_every_incident_ends(seed: int, pytestconfig: pytest.Config) -> None:
+    """Never two runs for one leave or at a time on a target, none without leave, nobody stuck, everything told once."""
+    report = simulate(seed, pytestconfig.getoption("--incidents") or INCIDENTS)
+    print(f"\nseed {seed}: {report}")
+    assert not report.problems, report.failure()
+    assert report.incidents >= (pytestconfig.getoption("--incidents") or INCIDENTS)
+    assert report.runs > report.incidents / 5
+    assert report.faults.keys() >= EXPECTED
+
+
+def test_a_seed_is_a_run() -> None:
+    """The same seed gives the same log to the last byte, in this process and in another with other hashes."""
+    here = simulate(5, 12, keep_log=True)
+    again = simulate(5, 12, keep_log=True)
+    assert here.log == again.log
+    code = "from tests.flow.simulation.world import simulate; print(simulate(5, 12).digest)"
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (here.digest, here.digest) == (again.digest, other.stdout.strip())
+    assert simulate(6, 12).digest != here.digest
+
+
+def test_an_orchestrator_that_does_not_ask_is_found_out() -> None:
+    """A rule that nothing can break proves nothing: here one is broken, and the seed is named."""
+    with mock.patch.object(
+        approvals, "ask", lambda seen, _, workflow, now, settings: executions.start(seen, workflow, now, settings)
+    ):
+        report = simulate(2, 12)
+    assert any("ran without leave" in problem for problem in report.problems)
+    assert "--seed 2" in report.failure()
