@@ -239,7 +239,7 @@ class Machine(RuleBasedStateMachine):
         for turn in range(times):
             self.turn(trouble if turn == 0 else "none", at)
 
-    def settle(self, limit: int = 200) -> None:
+    def settle(self, limit: int = 1000) -> None:
         """Leave it alone until nothing is to be done; time goes on when nothing else does."""
         for _ in range(limit):
             obj = self.found()

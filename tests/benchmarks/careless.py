@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def main() -> None:
         serve(int(sys.argv[4]), Ledger(file, fault), token)
         return
     assert fault in FAULTS
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Whoever starts us in the background has it ignored.
     door = socket.create_server(("127.0.0.1", 0), backlog=128)
     print(door.getsockname()[1], flush=True)
     while True:

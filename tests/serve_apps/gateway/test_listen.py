@@ -93,6 +93,8 @@ async def test_an_end_lets_a_request_finish() -> None:
                     _, writer = await asyncio.open_connection(HOST, port)
                 except ConnectionRefusedError:
                     break
+                except ConnectionResetError:
+                    continue  # It was still waiting to be accepted when the port was closed.
                 writer.close()
                 await asyncio.sleep(0.01)
         assert not asking.done()
