@@ -22,7 +22,7 @@ from kubernaut_ray.kube.client import KubeClient
 REPOSITORY = Path(__file__).parent.parent
 
 # Machines are shared and slow at times, which says nothing about the code.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("shared", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 settings.register_profile("deep", settings.get_profile("shared"), max_examples=1000)
 START_SECONDS = 30.0

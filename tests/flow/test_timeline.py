@@ -112,7 +112,7 @@ async def test_a_fixed_incident_is_told_without_a_gap(running: Running, client: 
     assert attempt.chosen is not None
     assert attempt.chosen.parameters == attempt.execution.parameters
     assert [span.phase for span in account.phases] == [
-        "Pending", "Processing", "Analyzing", "AwaitingApproval", "Executing", "Completed",
+        "Pending", "Processing", "Analyzing", "AwaitingApproval", "Executing", "Verifying", "Completed",
     ]  # fmt: skip
     assert {(one.type, one.deliveries[0].sent) for one in account.notifications} == {
         ("approval", True),
