@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY
 from tests.flow.simulation.world import simulate
 
 SEEDS = (1, 2, 3)
-INCIDENTS = 25
+INCIDENTS = 40
 EXPECTED = {"crash", "refused", "answer_lost", "conflict", "event_lost", "event_twice", "event_late", "watch_cut"}
 
 
