@@ -167,7 +167,7 @@ class Realm(_Served):
     def __init__(self, folder: Path, tls: Identity | None = None) -> None:
         super().__init__(tls)
         self.asked: list[tuple[str, str]] = []
-        """Method and scope of every request."""
+        """Method and scope of every request, its actions in alphabetical order: a registry names them in any."""
         self._key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "realm")])
         self._certificate = (
@@ -193,7 +193,7 @@ class Realm(_Served):
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         fields = {k: v[0] for k, v in parse_qs(body.decode() if method == "POST" else urlsplit(path).query).items()}
-        self.asked.append((method, fields.get("scope", "")))
+        self.asked.append((method, _ordered(fields.get("scope", ""))))
         given = headers.get("authorization", "")
         ann = (
             given == "Basic " + base64.b64encode(b"ann:secret").decode() or fields.get("refresh_token") == "refresh-me"
@@ -240,3 +240,8 @@ class Mirror(_Served):
     ) -> tuple[int, dict[str, str], bytes]:
         self.seen.append((method, path, headers.get("authorization", "")))
         return self._reply(method, path, headers)
+
+
+def _ordered(scope: str) -> str:
+    head, colon, actions = scope.rpartition(":")
+    return head + colon + ",".join(sorted(actions.split(",")))
