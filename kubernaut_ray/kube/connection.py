@@ -2,6 +2,7 @@
 
 ``client.py`` is its only caller. The official loaders read kubeconfigs, pod credentials and exec plug-ins and keep tokens
 fresh; the raw responses are read here and turned into JSON or into one of ``kubernaut_ray.kube.errors``. Nothing retries.
+Whole answers come over ``wire.py``; watches and logs, and everything where a proxy stands between, over the official transport.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import ipaddress
+import json
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import urllib.request
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -29,6 +32,7 @@ from kubernaut_ray.kube.official import (
     kube_config,
     load_incluster_config,
 )
+from kubernaut_ray.kube.wire import Wire
 
 # The official package marks itself typed but leaves these without annotations.
 _in_cluster: Callable[..., None] = load_incluster_config
@@ -103,12 +107,16 @@ class Connection:
             self._api: Any = ApiClient(configuration)
         except (OSError, ssl.SSLError) as error:
             raise InvalidInput(f"TLS material for {configuration.host} cannot be read: {error}") from error
+        self._seconds = timeout
+        self._wire = None if _proxied(configuration) else _wire(configuration, self._api.rest_client, min(timeout, 5.0))
 
     @property
     def host(self) -> str:
         return str(self._configuration.host)
 
     async def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
         await self._api.close()
 
     def bearing(self, token: str) -> Connection:
@@ -128,14 +136,53 @@ class Connection:
         accept: str = JSON,
     ) -> dict[str, Any]:
         """Send one request and return the JSON answer. Raises ``kubernaut_ray.kube.errors``."""
-        async with self._open(method, path, query, body, content_type, accept, self._timeout) as response:
-            data = await response.read()
-        return _parse(data, f"{method} {path}")
+        return _parse(await self._whole(method, path, query, body, content_type, accept), method, path)
 
     async def fetch(self, path: str, *, query: Mapping[str, str], accept: str) -> bytes:
         """GET and return the answer as it came, for a caller that decodes only a part of it."""
-        async with self._open("GET", path, query, None, JSON, accept, self._timeout) as response:
-            return await response.read()
+        return await self._whole("GET", path, query, None, JSON, accept)
+
+    async def _whole(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+        content_type: str,
+        accept: str,
+    ) -> bytes:
+        if self._wire is None:
+            async with self._open(method, path, query, body, content_type, accept, self._timeout) as response:
+                return await response.read()
+        target = f"{path}?{urlencode(query, safe='(),')}" if query else path
+        headers = f"User-Agent: {USER_AGENT}\r\nAccept: {accept}\r\nContent-Type: {content_type}\r\n"
+        with self._errors(method, path):
+            if authorization := await self._authorization():
+                headers = f"{headers}Authorization: {_one_line(authorization)}\r\n"
+            data = None if body is None else _dumped(body)
+            answer = await self._wire.exchange(method, target, headers, data, timeout=self._seconds)
+        if answer.status >= 300:
+            told = {} if answer.retry_after is None else {"Retry-After": answer.retry_after}
+            raise failure(answer.status, answer.body, told, f"{method} {path}")
+        return answer.body
+
+    async def _authorization(self) -> str | None:
+        """Return the header's value; where credentials can expire, the official configuration renews them in time."""
+        if self._token:
+            return f"Bearer {self._token}"
+        auth = (await self._configuration.auth_settings()).get("BearerToken")
+        return auth["value"] if auth is not None else None
+
+    @contextmanager
+    def _errors(self, method: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except KubernautError:
+            raise
+        except TimeoutError as error:
+            raise errors.Unavailable(f"{method} {path}: {self.host} did not answer in time") from error
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            raise errors.Unavailable(f"{method} {path}: {self.host}: {error or type(error).__name__}") from error
 
     @asynccontextmanager
     async def stream(
@@ -161,11 +208,9 @@ class Connection:
         if query:
             url = f"{url}?{urlencode(query)}"
         headers = {"User-Agent": USER_AGENT, "Accept": accept, "Content-Type": content_type}
-        try:
-            if self._token:
-                headers["Authorization"] = f"Bearer {self._token}"
-            elif (auth := (await self._configuration.auth_settings()).get("BearerToken")) and auth["value"]:
-                headers["Authorization"] = auth["value"]
+        with self._errors(method, path):
+            if authorization := await self._authorization():
+                headers["Authorization"] = authorization
             answer = await self._api.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=timeout
             )
@@ -176,12 +221,42 @@ class Connection:
                 yield response
             finally:
                 response.release()
-        except KubernautError:
-            raise
-        except TimeoutError as error:
-            raise errors.Unavailable(f"{method} {path}: {self.host} did not answer in time") from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            raise errors.Unavailable(f"{method} {path}: {self.host}: {error or type(error).__name__}") from error
+
+
+def _proxied(configuration: Any) -> bool:
+    """Whether something stands between us and the server that ``wire.py`` cannot talk to."""
+    if configuration.proxy:
+        return True
+    if not configuration.client_session_kwargs["trust_env"]:
+        return False
+    url = urlsplit(configuration.host)
+    return url.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(url.hostname or "")
+
+
+def _wire(configuration: Any, official: Any, patience: float) -> Wire:
+    """Return connections with the official client's TLS settings."""
+    return Wire(
+        configuration.host,
+        tls=official.ssl_context,
+        server_name=configuration.tls_server_name or "",
+        limit=official.maxsize,
+        patience=patience,
+    )
+
+
+def _one_line(value: str) -> str:
+    if "\r" in value or "\n" in value:
+        raise InvalidInput("the bearer token holds a line break; is the token file what it should be?")
+    return value
+
+
+def _dumped(body: Any) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except (
+        TypeError
+    ):  # half a surrogate pair out of somebody's log, a number beyond 64 bits: slower, and sent all the same
+        return json.dumps(body).encode()
 
 
 def failure(status: int, data: bytes, headers: Mapping[str, str], what: str) -> KubernautError:
@@ -213,11 +288,11 @@ def _retry_after(body: Mapping[str, Any], headers: Mapping[str, str]) -> float |
         return None
 
 
-def _parse(data: bytes, what: str) -> dict[str, Any]:
+def _parse(data: bytes, method: str, path: str) -> dict[str, Any]:
     try:
         body = orjson.loads(data) if data else {}
     except orjson.JSONDecodeError as error:
-        raise errors.Unavailable(f"{what}: the answer is not JSON ({error})") from error
+        raise errors.Unavailable(f"{method} {path}: the answer is not JSON ({error})") from error
     if not isinstance(body, dict):
-        raise errors.Unavailable(f"{what}: the answer is not a JSON object")
+        raise errors.Unavailable(f"{method} {path}: the answer is not a JSON object")
     return body
