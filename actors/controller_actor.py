@@ -97,6 +97,7 @@ class ControllerActor(Resident):
                 namespace=settings.namespace,
                 shard_range=spec.shards,
                 lease=self._lease,
+                recall=deps.recall,
             )
             self._error = ""
             if self._draining.is_set():

@@ -58,6 +58,7 @@ async def serve(make: Builder, kubeconfig: Path, folder: Path, data_storage: str
             settings=chosen.fleet,
             namespace=chosen.namespace,
             lease=ShardLease(client, chosen.namespace, "remediationrequests", ShardRange(), "benchmark"),
+            recall=deps.recall,
         )
         running = asyncio.create_task(loop.run())
         while loop.state != "running":

@@ -30,6 +30,10 @@ _CHILDREN = (
 )
 
 
+RECALLED = 512
+"""Requests of which is remembered what was told last: more than are ever on the move at once, and a few MiB."""
+
+
 class RemediationController:
     """See ``kubernaut_ray.control.decision.Controller``."""
 
@@ -41,7 +45,8 @@ class RemediationController:
 
     def __init__(self, deps: Deps, trail: Trail | None = None) -> None:
         self._settings, self._trail = deps.settings, trail
-        self._reader = Reader(deps.client, deps.settings, trail)
+        deps.recall.hold(RECALLED)
+        self._reader = Reader(deps.client, deps.settings, trail, recall=deps.recall)
         self.watches: tuple[Watch, ...] = tuple(
             Watch(child, owning_request, namespace=deps.settings.namespace) for child in _CHILDREN
         )

@@ -2,6 +2,10 @@
 
 Only what the present phase needs is read: children by their deterministic names, and for routing the other requests with
 this fingerprint and the executions on this target. A child that another owner controls is not ours and counts as absent.
+
+What an event or our own write has just told is not asked for again (``control/recall.py``), but where something would start:
+routing is judged on lists read now, and what it is judged for (the request, its analysis, its approval, whether it has an
+execution already) must be in the same version there, or everything is read anew.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from kubernaut_ray import conditions, names
 from kubernaut_ray.clock import Clock, utcnow
 from kubernaut_ray.contracts.timeline import GapKind, State, Timeline
 from kubernaut_ray.control.decision import Key
+from kubernaut_ray.control.recall import Recall
 from kubernaut_ray.crds.ai_analysis import AIAnalysis
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.crds.effectiveness_assessment import EffectivenessAssessment
@@ -87,16 +92,29 @@ class Reader:
     """Reads ``Observed`` values; holds no state but the clients. Without a ``trail`` nobody is asked before a removal."""
 
     def __init__(
-        self, client: KubeClient, settings: Settings, trail: Trail | None = None, *, now: Clock = utcnow
+        self,
+        client: KubeClient,
+        settings: Settings,
+        trail: Trail | None = None,
+        *,
+        now: Clock = utcnow,
+        recall: Recall | None = None,
     ) -> None:
         self._client, self._settings, self._trail, self._now = client, settings, trail, now
+        self._recall = Recall() if recall is None else recall
         self._judges = bool(settings.effectiveness.enabled)
         """Whether effects are judged: what they came to is looked up for nobody else."""
 
     async def observe(self, key: Key) -> Observed | None:
         """Return the request and its world, or ``None`` when it is gone. Raises pydantic's ``ValidationError``."""
         try:
-            request = RemediationRequest.from_object(
+            return await self._observe(key, self._recall.get(key, RemediationRequest, key.name))
+        except _Outdated:
+            return await self._observe(key, None)
+
+    async def _observe(self, key: Key, recalled: RemediationRequest | None) -> Observed | None:
+        try:
+            request = recalled or RemediationRequest.from_object(
                 await self._client.get(resources.REMEDIATION_REQUEST, key.name, key.namespace)
             )
         except NotFound:
@@ -105,25 +123,54 @@ class Reader:
         if phase is None:
             return Observed(request)
         if phase.terminal:
-            return await self._ended(request)
-        return await self._running(request, phase)
+            return await self._ended(request, recalled is not None)
+        return await self._running(request, phase, recalled is not None)
 
-    async def _running(self, request: RemediationRequest, phase: Phase) -> Observed:
+    async def _running(self, request: RemediationRequest, phase: Phase, recalled: bool) -> Observed:
+        """``recalled``: the request is as it was told last, so what would start is looked at once more."""
         status, name, attempt = request.status, request.name, request.status.recovery_attempts
         stage = status.blocked_from or Phase.PENDING if phase is Phase.BLOCKED else phase
         analysed = stage not in {Phase.PENDING, Phase.PROCESSING}
-        processing, analysis, approval, execution, assessment, notifications = await asyncio.gather(
-            self._child(request, SignalProcessing, names.signal_processing(name)),
-            self._child(request, AIAnalysis, names.ai_analysis(name, attempt), needed=analysed),
-            self._child(request, RemediationApprovalRequest, names.approval_request(name, attempt), needed=analysed),
-            self._child(request, WorkflowExecution, names.workflow_execution(name, attempt), needed=analysed),
+        processing, analysis, assessment, notifications = await asyncio.gather(
+            self._child(
+                request,
+                SignalProcessing,
+                names.signal_processing(name),
+                recalled,
+                needed=not (recalled and phase is Phase.PENDING) or _ends_early(request),
+            ),
+            self._child(request, AIAnalysis, names.ai_analysis(name, attempt), recalled, needed=analysed),
             self._child(
                 request,
                 EffectivenessAssessment,
                 names.effectiveness_assessment(name),
+                recalled,
                 needed=phase is Phase.VERIFYING,
             ),
-            self._notifications(request),
+            self._notifications(request, recalled),
+        )
+        starting = (
+            recalled
+            and phase is Phase.ANALYZING
+            and _selected(analysis)
+            and status.workflow_execution_ref is None
+            and not _ends_early(request)
+        )
+        approval, execution = await asyncio.gather(
+            self._child(
+                request,
+                RemediationApprovalRequest,
+                names.approval_request(name, attempt),
+                recalled,
+                needed=analysed and _may_have_asked(status, analysis, phase),
+            ),
+            self._child(
+                request,
+                WorkflowExecution,
+                names.workflow_execution(name, attempt),
+                recalled,
+                needed=analysed and not starting,
+            ),
         )
         seen = Observed(
             request,
@@ -138,15 +185,15 @@ class Reader:
         failed = execution is not None and _failed(execution)
         return replace(
             seen,
-            routing=await self._routing(request, stage) if _would_start(seen, phase) else None,
+            routing=await self._routing(seen, stage, recalled) if _would_start(seen, phase) else None,
             finished=await self._finished(request.namespace) if failed else (),
             history=await self._history(request) if self._judges and _would_analyse(seen, phase) else (),
         )
 
-    async def _ended(self, request: RemediationRequest) -> Observed:
+    async def _ended(self, request: RemediationRequest, recalled: bool) -> Observed:
         if settled(request.status):
             return Observed(request, untold=await self._untold(request))
-        notifications, siblings = await asyncio.gather(self._notifications(request), self._siblings(request))
+        notifications, siblings = await asyncio.gather(self._notifications(request, recalled), self._siblings(request))
         waited = sorted(s.name for s in siblings if s.status.duplicate_of == request.name)
         return Observed(request, notifications=notifications, duplicates=tuple(waited))
 
@@ -160,20 +207,20 @@ class Reader:
         return tuple(gap.event_type or gap.message for gap in story.gaps if gap.kind is GapKind.MISSING)
 
     async def _child(
-        self, request: RemediationRequest, kind: type[Child], name: str, *, needed: bool = True
+        self, request: RemediationRequest, kind: type[Child], name: str, recalled: bool, *, needed: bool = True
     ) -> Child | None:
         if not needed:
             return None
+        child = self._recall.get(Key(request.namespace, request.name), kind, name) if recalled else None
         try:
-            child = kind.from_object(await self._client.get(resources.of(kind), name, request.namespace))
+            child = child or kind.from_object(await self._client.get(resources.of(kind), name, request.namespace))
         except NotFound:
             return None
         return child if _owned(child, request) else None
 
-    async def _notifications(self, request: RemediationRequest) -> tuple[NotificationRequest, ...]:
-        found = await asyncio.gather(
-            *(self._child(request, NotificationRequest, ref.name) for ref in request.status.notification_request_refs)
-        )
+    async def _notifications(self, request: RemediationRequest, recalled: bool) -> tuple[NotificationRequest, ...]:
+        refs = request.status.notification_request_refs
+        found = await asyncio.gather(*(self._child(request, NotificationRequest, r.name, recalled) for r in refs))
         return tuple(child for child in found if child is not None)
 
     async def _original(self, request: RemediationRequest, phase: Phase) -> RemediationRequest | None:
@@ -187,30 +234,49 @@ class Reader:
             return None
 
     async def _siblings(self, request: RemediationRequest) -> tuple[RemediationRequest, ...]:
+        return _others(request, await self._alike(request))
+
+    async def _alike(self, request: RemediationRequest) -> Sequence[Object]:
+        """All requests with this fingerprint, this one too."""
         listed = await self._client.list(
             resources.REMEDIATION_REQUEST,
             request.namespace,
             fields=f"spec.signalFingerprint={request.spec.signal_fingerprint}",
         )
-        return tuple(s for s in _readable(RemediationRequest, listed.items) if s.uid != request.uid)
+        return listed.items
 
-    async def _routing(self, request: RemediationRequest, stage: Phase) -> Facts:
+    async def _routing(self, seen: Observed, stage: Phase, recalled: bool) -> Facts:
+        request = seen.request
         effects = self._judges and stage is not Phase.PENDING
-        siblings, executions, assessments, found, target = await asyncio.gather(
-            self._siblings(request),
-            self._executions(request),
+        alike, on_target, assessments, found, target, *_ = await asyncio.gather(
+            self._alike(request),
+            self._on_target(request),
             self._assessments(request) if effects else _nothing(),
             self._scope(request),
             self._spec_hash(request) if effects else _unread(),
+            *(self._confirm(child) for child in (seen.analysis, seen.approval) if recalled and child is not None),
         )
+        if recalled:
+            _confirmed(request, (o for o in alike if o["metadata"]["name"] == request.name))
+            own = names.workflow_execution(request.name, request.status.recovery_attempts)
+            if any(obj["metadata"]["name"] == own for obj in on_target):
+                raise _Outdated
         return Facts(
-            siblings,
-            executions,
+            _others(request, alike),
+            _readable(WorkflowExecution, on_target),
             found.managed,
             scope_problem=found.problem,
             spec_hash=target,
             assessments=assessments,
         )
+
+    async def _confirm(self, child: CustomResource) -> None:
+        """Raise ``_Outdated`` unless the child is still in the version that was told."""
+        try:
+            now = [await self._client.get(resources.of(type(child)), child.name, child.namespace)]
+        except NotFound:
+            now = []
+        _confirmed(child, now)
 
     async def _assessments(self, request: RemediationRequest) -> tuple[EffectivenessAssessment, ...]:
         """What remediations of this target came to."""
@@ -226,13 +292,16 @@ class Reader:
         return history.of(request, executions, assessments)
 
     async def _executions(self, request: RemediationRequest) -> tuple[WorkflowExecution, ...]:
+        return _readable(WorkflowExecution, await self._on_target(request))
+
+    async def _on_target(self, request: RemediationRequest) -> Sequence[Object]:
         """All executions on this target."""
         listed = await self._client.list(
             resources.WORKFLOW_EXECUTION,
             request.namespace,
             fields=f"spec.targetResource={request.spec.target_resource}",
         )
-        return _readable(WorkflowExecution, listed.items)
+        return listed.items
 
     async def _spec_hash(self, request: RemediationRequest) -> str:
         """What the target's spec is now; empty where nobody can tell."""
@@ -256,6 +325,43 @@ class Reader:
             for execution in _readable(WorkflowExecution, listed.items)
             if execution.status.completion_time is not None and not execution.spec.dry_run
         )
+
+
+class _Outdated(Exception):
+    """What was told last is not so any more."""
+
+
+def _confirmed(told: CustomResource, found: Iterable[Object]) -> None:
+    """Raise ``_Outdated`` unless the object is among those found, as it was told."""
+    meta = told.metadata
+    for obj in found:
+        if (obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]) == (meta.uid, meta.resource_version):
+            return
+    raise _Outdated
+
+
+def _others(request: RemediationRequest, alike: Sequence[Object]) -> tuple[RemediationRequest, ...]:
+    return _readable(RemediationRequest, [obj for obj in alike if obj["metadata"]["uid"] != request.uid])
+
+
+def _ends_early(request: RemediationRequest) -> bool:
+    """Has somebody called it off, or is it over at its source? Then whatever there is of it is to be stopped."""
+    return request.status.resolved is not None or names.ANNOTATION_CANCEL in request.metadata.annotations
+
+
+def _selected(analysis: AIAnalysis | None) -> bool:
+    return (
+        analysis is not None
+        and analysis.status.phase is AIAnalysisPhase.COMPLETED
+        and analysis.status.selected_workflow is not None
+    )
+
+
+def _may_have_asked(status: RemediationRequestStatus, analysis: AIAnalysis | None, phase: Phase) -> bool:
+    """May there be an approval request? One is made after an analysis that wants leave, just before the status tells of it."""
+    if status.approval_request_ref is not None or phase is Phase.AWAITING_APPROVAL:
+        return True
+    return not (_selected(analysis) and analysis is not None and analysis.status.approval_required is False)
 
 
 def _would_start(seen: Observed, phase: Phase) -> bool:

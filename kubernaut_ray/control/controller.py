@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.endpoints import Endpoints
+from kubernaut_ray.control.recall import Recall
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.settings import Settings
 
@@ -31,3 +32,5 @@ class Deps:
     token: Callable[[], str]
     """The bearer token for our own HTTP services, read anew at each call."""
     wake: Wake
+    recall: Recall = field(default_factory=Recall)
+    """What events have just told. Empty, always, unless the loop was given it too."""

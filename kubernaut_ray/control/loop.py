@@ -33,6 +33,7 @@ from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.control.decision import Controller, Key, Watch
 from kubernaut_ray.control.lease import Fenced
 from kubernaut_ray.control.queue import Closed, WorkQueue
+from kubernaut_ray.control.recall import Recall
 from kubernaut_ray.control.reconcile import Outcome, Reconciler, Version
 from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.control.shards import ShardRange
@@ -50,6 +51,7 @@ REFUSED_FLOOR, REFUSED_CEILING = 60.0, 900.0
 IDLE_FLOOR = 0.25
 """A decision that changes nothing is not looked at again sooner, whatever ``wake_at`` says."""
 CONFLICTS_IN_A_ROW = 5
+_WELL = frozenset({Result.WROTE, Result.UNCHANGED})
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +73,7 @@ class ControlLoop:
         shard_range: ShardRange | None = None,
         lease: ShardLease | None = None,
         clock: clocks.Clock = clocks.utcnow,
+        recall: Recall | None = None,
     ) -> None:
         self.stats = LoopStats()
         self._state = "starting"
@@ -79,13 +82,16 @@ class ControlLoop:
         self._shards = shard_range or ShardRange()
         self._lease = lease
         self._clock = clock
-        self._reconcile = Reconciler(controller, client, audit, clock=clock, fence=lease)
+        self._recall = Recall() if recall is None else recall
+        self._reconcile = Reconciler(controller, client, audit, clock=clock, fence=lease, recall=self._recall)
         self._own = self._watch_own()
         self._caches: tuple[Cache, ...] = ()
         self._echoes: dict[Key, tuple[frozenset[Version], frozenset[Version]]] = {}
         """What the last two reconciles that wrote have written: events may come late by one."""
         self._heard: dict[Key, set[Version]] = {}
         """What events told of keys that are being worked on."""
+        self._told: set[Key] = set()
+        """Keys to look at because of an event or of our own last write: only then does memory count."""
         self._settled: dict[Key, str] = {}
         self._conflicts: Counter[Key] = Counter()
         self._draining = asyncio.Event()
@@ -160,6 +166,8 @@ class ControlLoop:
         self._caches = (self._own, *(self._watch_other(watch) for watch in self._controller.watches))
         self._echoes.clear()
         self._settled.clear()
+        self._told.clear()
+        self._recall.clear()  # another owner may have written meanwhile
         self._told_fenced = False
         feeders = [asyncio.create_task(cache.run()) for cache in self._caches]
         feeders.append(asyncio.create_task(self._resync()))
@@ -199,13 +207,17 @@ class ControlLoop:
             finally:
                 del self._heard[key]
                 if not all(self._is_echo(key, version) for version in heard):
-                    self._queue.add(key)
+                    self._tell(key)
                 self._queue.done(key)
 
     async def _once(self, key: Key) -> None:
         known = self._own.get(key.name, key.namespace)
         correlation = shards.remediation_of(known) if known else key.name
         began = time.monotonic()
+        if key in self._told:
+            self._told.discard(key)
+        else:
+            self._recall.forget(key)
         with structlog.contextvars.bound_contextvars(key=str(key), correlation_id=correlation):
             try:
                 async with asyncio.timeout(RECONCILE_TIMEOUT):
@@ -241,6 +253,8 @@ class ControlLoop:
                 delay = self._queue.retry(key)
                 self.stats.last_error = f"{key}: {type(error).__name__}: {error}"
                 log.exception("reconcile.broke", again_in=round(delay, 2))
+        if result not in _WELL:
+            self._recall.forget(key)
         self.stats.took(time.monotonic() - began, result)
 
     def _fenced(self, error: Fenced) -> None:
@@ -260,6 +274,7 @@ class ControlLoop:
             self._queue.forget(key)
             self._echoes.pop(key, None)
             self._settled.pop(key, None)
+            self._recall.forget(key)
             return Result.GONE
         if outcome.old_phase != outcome.new_phase:
             self.stats.transitions[outcome.old_phase, outcome.new_phase] += 1
@@ -272,7 +287,7 @@ class ControlLoop:
             # The echoes of our own writes on the watches would say nothing new: go on at once, or rest.
             self._echoes[key] = (outcome.echoes, self._echoes.get(key, _NO_ECHOES)[0])
             if not outcome.rests:
-                self._queue.add(key)
+                self._tell(key)
         if outcome.wake_at is not None:
             delay = (outcome.wake_at - self._clock()).total_seconds()
             self._queue.wake(key, max(delay, IDLE_FLOOR))
@@ -329,12 +344,20 @@ class ControlLoop:
 
         Of a key that is being worked on, that is known only when the work has ended: an echo may arrive before the answer.
         """
+        if new is None:
+            self._recall.forget(key)
+        else:
+            self._recall.note(key, plural, new)
         metadata = new["metadata"] if new is not None else {}
         version = (plural, str(metadata.get("name", "")), str(metadata.get("resourceVersion", "")))
         if (heard := self._heard.get(key)) is not None:
             heard.add(version)
         elif not self._is_echo(key, version):
-            self._queue.add(key)
+            self._tell(key)
+
+    def _tell(self, key: Key) -> None:
+        self._told.add(key)
+        self._queue.add(key)
 
     def _is_echo(self, key: Key, version: Version) -> bool:
         return any(version in written for written in self._echoes.get(key, _NO_ECHOES))

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 from kubernaut_ray.clock import Clock
 from kubernaut_ray.control.controller import AuditSink
-from kubernaut_ray.control.decision import Controller, Create, Effect, Key, Patch
+from kubernaut_ray.control.decision import Audit, Controller, Create, Effect, Key, Patch
 from kubernaut_ray.control.effects import Effects
+from kubernaut_ray.control.recall import Recall
 from kubernaut_ray.kube import patch
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import NotFound
@@ -82,9 +83,11 @@ class Reconciler:
         *,
         clock: Clock,
         fence: Fence | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self._controller = controller
         self._client = client
+        self._recall = Recall() if recall is None else recall
         self._clock = clock
         self._fence: Fence = fence or Unfenced()
         self._effects = Effects(client, audit, controller.performers, self._fence.stamp)
@@ -107,6 +110,7 @@ class Reconciler:
             self._fence.check()
             result = await self._effects.perform(effect)
             done[type(effect).__name__] += 1
+            self._remember(key, effect, result)
             version = _moved(effect, result, controller, key, version)
             if isinstance(effect, Create | Patch) and result is not None:
                 echoes.add(_version(effect.resource, result))
@@ -139,7 +143,15 @@ class Reconciler:
             )
         except NotFound:
             return ""  # deleted meanwhile; the deletion wakes whoever cares
+        self._recall.note(key, self._controller.resource.plural, result)
         return str(result["metadata"]["resourceVersion"])
+
+    def _remember(self, key: Key, effect: Effect, result: Object | None) -> None:
+        """A child that was created is known; what became of anything else, the next observation finds out."""
+        if isinstance(effect, Create) and result is not None:
+            self._recall.note(key, effect.resource.plural, result)
+        elif not isinstance(effect, Audit):
+            self._recall.forget(key)
 
 
 def _version(resource: Resource, obj: Object) -> Version:
