@@ -20,7 +20,9 @@ def utcnow() -> datetime:
 
 def rfc3339(instant: datetime) -> str:
     """Render an instant as RFC 3339 with microseconds and ``Z`` (metav1.MicroTime)."""
-    return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    if instant.tzinfo is not UTC:
+        instant = instant.astimezone(UTC)
+    return instant.isoformat(timespec="microseconds")[:-6] + "Z"  # less +00:00
 
 
 def parse_rfc3339(text: str) -> datetime:
@@ -33,6 +35,8 @@ def parse_rfc3339(text: str) -> datetime:
 
 def in_utc(instant: datetime) -> datetime:
     """Return an instant in UTC. Raises ``ValueError`` for one that only another zone can name (the ends of the calendar)."""
+    if instant.tzinfo is UTC:
+        return instant
     try:
         return instant.astimezone(UTC)
     except OverflowError as error:

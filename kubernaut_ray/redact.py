@@ -40,18 +40,22 @@ _SUFFIX = r"[A-Za-z0-9_.-]{0,40}"
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """``guard``: cheap test (lower case) that must be in the text for the rule to be tried."""
+    """``guards``: cheap tests (lower case), one of which must be in an ASCII text for the rule to be tried."""
 
     name: str
     pattern: re.Pattern[str]
     replacement: str
-    guard: str = ""
+    guards: tuple[str, ...] = ("",)
 
 
-def _rule(name: str, pattern: str, replacement: str = PLACEHOLDER, *, flags: int = 0, guard: str = "") -> _Rule:
-    return _Rule(name, re.compile(pattern, flags), replacement, guard)
+def _rule(
+    name: str, pattern: str, replacement: str = PLACEHOLDER, *, flags: int = 0, guard: str | tuple[str, ...]
+) -> _Rule:
+    return _Rule(name, re.compile(pattern, flags), replacement, (guard,) if isinstance(guard, str) else guard)
 
 
+_GIVEAWAY_GUARDS = ("pass", "pwd", "secret", "token", "cred", "key", "client-cert", "docker", "connection")
+"""Every alternative of ``_GIVEAWAY`` holds one of these."""
 _I, _M = re.IGNORECASE, re.MULTILINE
 
 RULES: tuple[_Rule, ...] = (
@@ -100,16 +104,16 @@ RULES: tuple[_Rule, ...] = (
         rf"://\g<1>:{PLACEHOLDER}@",
         guard="://",
     ),
-    _rule("Slack webhook", r"(hooks\.slack\.com/(?:services|workflows)/)[A-Za-z0-9/_-]++", rf"\g<1>{PLACEHOLDER}"),
-    _rule("JSON web token", r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?"),
-    _rule("vendor key", r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}+"),
-    _rule("GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}+|github_pat_[A-Za-z0-9_]{16,}+)"),
-    _rule("GitLab token", r"\bglpat-[A-Za-z0-9_-]{16,}+"),
-    _rule("Slack token", r"\bxox[abeprs]-[A-Za-z0-9-]{10,}+"),
-    _rule("Google key", r"\bAIza[A-Za-z0-9_-]{30,}+"),
-    _rule("Vault token", r"\bhv[sbr]\.[A-Za-z0-9_-]{16,}+"),
-    _rule("npm token", r"\bnpm_[A-Za-z0-9]{20,}+"),
-    _rule("AWS key id", r"\b(?:AKIA|ASIA)[A-Z0-9]{12,20}\b"),
+    _rule("Slack webhook", r"(hooks\.slack\.com/(?:services|workflows)/)[A-Za-z0-9/_-]++", rf"\g<1>{PLACEHOLDER}", guard="hooks.slack.com"),
+    _rule("JSON web token", r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?", guard="eyj"),
+    _rule("vendor key", r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}+", guard="k-"),
+    _rule("GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}+|github_pat_[A-Za-z0-9_]{16,}+)", guard=("gh", "github_pat_")),
+    _rule("GitLab token", r"\bglpat-[A-Za-z0-9_-]{16,}+", guard="glpat-"),
+    _rule("Slack token", r"\bxox[abeprs]-[A-Za-z0-9-]{10,}+", guard="xox"),
+    _rule("Google key", r"\bAIza[A-Za-z0-9_-]{30,}+", guard="aiza"),
+    _rule("Vault token", r"\bhv[sbr]\.[A-Za-z0-9_-]{16,}+", guard="hv"),
+    _rule("npm token", r"\bnpm_[A-Za-z0-9]{20,}+", guard="npm_"),
+    _rule("AWS key id", r"\b(?:AKIA|ASIA)[A-Z0-9]{12,20}\b", guard=("akia", "asia")),
     _rule(
         "authorization header",
         rf"(authorization{_QUOTE}?\s{{0,4}}[:=]\s{{0,4}}+)(?!\[REDACTED\])(?:{_QUOTE}[^\n\"']*+{_QUOTE}?|[^\n\"',}}]++)",
@@ -122,6 +126,7 @@ RULES: tuple[_Rule, ...] = (
         r"\b(bearer|basic) (?!\[REDACTED\])[A-Za-z0-9._~+/=-]{8,}+",
         rf"\g<1> {PLACEHOLDER}",
         flags=_I,
+        guard=("bearer ", "basic "),
     ),
     _rule(
         "cookie header",
@@ -142,28 +147,37 @@ RULES: tuple[_Rule, ...] = (
         rf"\s{{0,4}},?\s{{0,40}}{_QUOTE}?value{_QUOTE}?\s{{0,4}}[:=]\s{{0,4}}){_VALUE}",
         rf"\g<1>{PLACEHOLDER}",
         flags=_I,
+        guard=_GIVEAWAY_GUARDS,
     ),
     _rule(
         "named secret",
         rf"({_GIVEAWAY}{_HARMLESS}{_SUFFIX}{_QUOTE}?\s{{0,4}}(?:=>|:=|[:=])[ \t]{{0,4}}+){_VALUE}",
         rf"\g<1>{PLACEHOLDER}",
         flags=_I,
+        guard=_GIVEAWAY_GUARDS,
     ),
     _rule(
         "secret argument",
         rf"(--?[A-Za-z0-9-]{{0,40}}{_GIVEAWAY}{_HARMLESS}[A-Za-z0-9-]{{0,40}} {{1,4}})(?!-){_VALUE}",
         rf"\g<1>{PLACEHOLDER}",
         flags=_I,
+        guard=_GIVEAWAY_GUARDS,
     ),
 )  # fmt: skip
 
 
 def redact(text: str) -> str:
     """Return the text with every recognised secret replaced by ``[REDACTED]``."""
+    if not text.isascii():  # a long s and its like match where no guard finds them
+        for rule in RULES:
+            text = rule.pattern.sub(rule.replacement, text)
+        return text
     lower = text.lower()
     for rule in RULES:
-        if rule.guard in lower:
-            text = rule.pattern.sub(rule.replacement, text)
+        for guard in rule.guards:
+            if guard in lower:
+                text = rule.pattern.sub(rule.replacement, text)
+                break
     return text
 
 
