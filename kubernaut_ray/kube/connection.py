@@ -116,7 +116,7 @@ class Connection:
 
     async def close(self) -> None:
         if self._wire is not None:
-            self._wire.close()
+            await self._wire.close()
         await self._api.close()
 
     def bearing(self, token: str) -> Connection:

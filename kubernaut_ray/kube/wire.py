@@ -19,6 +19,8 @@ import httptools
 
 KEPT_SECONDS = 15.0
 """A connection that nobody used for so long is not used again: who knows what stands between us and the server."""
+GOODBYE_SECONDS = 1.0
+"""How long ``close`` waits for the server's half of the goodbye."""
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -42,6 +44,7 @@ class _Line(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.idle_since = 0.0
         self.used = False
+        self.lost: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[Answer] | None = None
@@ -61,13 +64,14 @@ class _Line(asyncio.Protocol):
 
     async def exchange(self, request: bytes, seconds: float) -> Answer:
         """Send a request and wait for its answer. Raises ``TimeoutError`` and ``Disconnected``; then the line is dead."""
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             raise Disconnected("the connection was closed")
         waiter = self._waiter = self._loop.create_future()
         self._begun = False
         timer = self._loop.call_later(seconds, self._expire, waiter)
         try:
-            self._transport.write(request)
+            transport.write(request)
             return await waiter
         except BaseException:
             self.abort()
@@ -79,12 +83,10 @@ class _Line(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-            self._transport = None
 
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-            self._transport = None
 
     def _expire(self, waiter: asyncio.Future[Answer]) -> None:
         if not waiter.done():
@@ -107,6 +109,8 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if not self.lost.done():
+            self.lost.set_result(None)
         self._fail(Disconnected(str(exc) if exc is not None else "the server closed the connection"))
 
     def _fail(self, error: Exception) -> None:
@@ -150,6 +154,7 @@ class Wire:
         self._host_header = url.netloc.rpartition("@")[2]
         self._limit, self._patience = asyncio.Semaphore(limit), patience
         self._idle: deque[_Line] = deque()
+        self._lines: set[_Line] = set()
         self._closed = False
 
     async def exchange(self, method: str, target: str, headers: str, body: bytes | None, *, timeout: float) -> Answer:
@@ -171,11 +176,17 @@ class Wire:
         self._keep(line)
         return answer
 
-    def close(self) -> None:
-        """Close the idle connections; what is in flight ends by itself."""
+    async def close(self) -> None:
+        """Close all connections, and wait until they are; what is in flight fails."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._idle.clear()
+        lines = tuple(self._lines)
+        for line in lines:
+            line.close()
+        if lines:
+            await asyncio.wait([line.lost for line in lines], timeout=GOODBYE_SECONDS)
+        for line in tuple(self._lines):
+            line.abort()
 
     def _kept(self) -> _Line | None:
         """Return the connection that was used last, if it is good still."""
@@ -191,16 +202,17 @@ class Wire:
     def _keep(self, line: _Line) -> None:
         if not line.open:
             return
-        if self._closed:
-            line.close()
-            return
         line.used, line.idle_since = True, asyncio.get_running_loop().time()
         self._idle.append(line)
 
     async def _connect(self) -> _Line:
+        if self._closed:
+            raise Disconnected("the client is closed")
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._patience):
             _, line = await loop.create_connection(
                 lambda: _Line(loop), self._host, self._port, ssl=self._tls, server_hostname=self._server_name
             )
+        self._lines.add(line)
+        line.lost.add_done_callback(lambda _: self._lines.discard(line))
         return line

@@ -70,6 +70,8 @@ def _coerce_quantities(node: Node, value: Any) -> Any:
 class BuiltinRules:
     """The rules of one built-in kind."""
 
+    piecewise: bool = False
+
     def __init__(self, group: str, version: str, kind: str) -> None:
         self._kind = kind
         self._default: Callable[[Obj, Obj | None], None] | None = builtin_defaults.DEFAULTS.get(kind)

@@ -34,6 +34,8 @@ _AGE = Column(
 class CustomRules:
     """The rules of one version of a custom resource."""
 
+    piecewise: bool = True
+
     def __init__(self, schema: Obj) -> None:
         self._schema = schema
         self.node: Node = structural.compiled(schema)
@@ -48,7 +50,14 @@ class CustomRules:
         structural.apply_defaults(self.node, obj)
 
     def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
-        causes = structural.validate(self.node, obj, "", old, skip=("apiVersion", "kind", "metadata"))
+        """What a write leaves alone was found right before; only its transition rules are asked again (KEP-4008, ratcheting)."""
+        same = untouched(obj, old)
+        skip = ("apiVersion", "kind", "metadata", *same)
+        causes = structural.validate(self.node, obj, "", old, skip=skip)
+        for name in same:
+            child = self.node.child(name)
+            if child is not None and old is not None and name != "metadata":
+                causes += structural.rule_problems(child, obj[name], name, old[name])
         described = self.node.properties.get("metadata")
         if described is not None:
             causes += structural.validate(described, obj["metadata"], "metadata", None)
@@ -81,6 +90,11 @@ class CustomRules:
             },
         }
         return {"type": "object", **self._schema, "properties": properties}
+
+
+def untouched(obj: Obj, old: Obj | None) -> tuple[str, ...]:
+    """Return the top-level fields that are the very same objects in memory as before."""
+    return () if old is None else tuple(key for key, value in obj.items() if value is old.get(key))
 
 
 def _text(value: Any) -> str:

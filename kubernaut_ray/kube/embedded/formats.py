@@ -35,8 +35,10 @@ def _tries(parse: Callable[[str], object]) -> Callable[[str], bool]:
 def _date_time(text: str) -> bool:
     if not _DATE_TIME.match(text):
         return False
-    return _tries(datetime.fromisoformat)(re.sub(r"\.(\d{1,6})\d*", lambda m: "." + m[1].ljust(6, "0"), text.upper()))
+    return _is_iso(text) or _is_iso(re.sub(r"\.(\d{1,6})\d*", lambda m: "." + m[1].ljust(6, "0"), text.upper()))
 
+
+_is_iso = _tries(datetime.fromisoformat)
 
 FORMATS: dict[str, Callable[[str], bool]] = {
     "date-time": _date_time,

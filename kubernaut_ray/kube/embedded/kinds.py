@@ -45,6 +45,11 @@ class ListTypes(Protocol):
 class Rules(Protocol):
     """What is particular to a kind."""
 
+    @property
+    def piecewise(self) -> bool:
+        """Whether each top-level field is judged by itself, so that one which a write leaves alone need not be looked at again."""
+        ...
+
     def canonical(self, obj: Obj) -> None:
         """Write values the way they are stored, in place, so that equal ones compare equal."""
         ...

@@ -1,7 +1,7 @@
 """The commit log: one SQLite file in WAL mode behind one thread that commits writes in groups.
 
-Writes that arrive while a commit is on its way go into the next one, so that a hundred concurrent writers pay for one
-``fsync`` and not for a hundred. A write is acknowledged by the callback only after its transaction is committed:
+Writes that arrive in one turn of the event loop, or while a commit is on its way, go into the next one, so that a hundred
+concurrent writers pay for one ``fsync`` and not for a hundred. A write is acknowledged by the callback only after its transaction is committed:
 
 - ``FULL`` (the default) syncs the WAL at each commit: what was acknowledged survives ``kill -9`` and a power cut.
 - ``NORMAL`` leaves the syncing to checkpoints: it survives ``kill -9`` (the page cache is the kernel's), but a power cut
@@ -14,6 +14,7 @@ process, since memory is then ahead of the disk; the owner is told once and ever
 from __future__ import annotations
 
 import asyncio
+import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -58,9 +59,11 @@ class CommitLog:
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
         self._thread: threading.Thread | None = None
-        self._wake = threading.Condition()
-        self._queue: list[Write] = []
-        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn: list[Write] = []
+        """The writes of this turn of the event loop."""
+        self._batches: queue.SimpleQueue[list[Write]] = queue.SimpleQueue()
+        """For the thread; an empty one ends it."""
 
     def open(self) -> int:
         """Open the file, take it for this process alone, and return the last committed version."""
@@ -97,11 +100,14 @@ class CommitLog:
         """Start the thread. ``committed(version)`` and ``failed(error)`` are called on the loop."""
 
         def work() -> None:
-            while True:
-                with self._wake:
-                    while not self._queue and not self._closing:
-                        self._wake.wait()
-                    batch, self._queue = self._queue, []
+            last = False
+            while not last:
+                batch = self._batches.get()
+                last = not batch
+                while not (last or self._batches.empty()):
+                    more = self._batches.get()
+                    batch += more
+                    last = not more
                 if not batch:
                     return
                 try:
@@ -111,25 +117,31 @@ class CommitLog:
                     return
                 loop.call_soon_threadsafe(committed, batch[-1].version)
 
+        self._loop = loop
         self._thread = threading.Thread(target=work, name="commit-log", daemon=True)
         self._thread.start()
+        self._hand_over()
 
     def append(self, write: Write) -> None:
         """Queue a write for the next group. Order of calls is order of versions."""
-        with self._wake:
-            self._queue.append(write)
-            self._wake.notify()
+        if not self._turn and self._loop is not None:
+            self._loop.call_soon(self._hand_over)
+        self._turn.append(write)
 
     def close(self) -> None:
         """Commit what is queued, then close the file."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._hand_over()
+        self._batches.put([])
         if self._thread is not None:
             self._thread.join()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _hand_over(self) -> None:
+        if self._turn:
+            batch, self._turn = self._turn, []
+            self._batches.put(batch)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

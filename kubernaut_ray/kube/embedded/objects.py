@@ -161,7 +161,16 @@ class Objects:
                 name,
                 f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: {old['metadata']['uid']}",
             )
-        obj: Obj = patches.copied(_combined(kind, old, {**wanted, "metadata": given}, subresource))
+        obj = _combined(kind, old, {**wanted, "metadata": given}, subresource)
+        if subresource == "status" and kind.rules.piecewise:
+            # What a status write cannot change is shared with the version before, which marks it as seen.
+            if "status" in obj:
+                obj["status"] = patches.copied(obj["status"])
+            before = old["metadata"]
+            metadata = obj["metadata"].items()
+            obj["metadata"] = {k: v if v is before.get(k) else patches.copied(v) for k, v in metadata}
+        else:
+            obj = patches.copied(obj)
         obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         return Draft(kind, namespace, name, obj, options, old_entry, old, subresource)
 
@@ -286,20 +295,31 @@ class Objects:
 
     def _shape(self, kind: Kind, obj: Obj, old: Obj | None, options: Options) -> list[Cause]:
         """Prune and default, in place. Returns what is wrong with the metadata; nothing is defaulted then."""
-        kind.rules.canonical(obj)
+        same = _seen(kind, obj, old)
+        part = {key: value for key, value in obj.items() if key not in same} if same else obj
+        kind.rules.canonical(part)
         described = component_node(OBJECT_META)
-        structural.drop_nulls(described, obj["metadata"])
-        unknown = structural.prune(described, obj["metadata"], "metadata") + kind.rules.prune(obj)
+        unknown: list[str] = []
+        if "metadata" not in same:
+            structural.drop_nulls(described, obj["metadata"])
+            unknown = structural.prune(described, obj["metadata"], "metadata")
+        unknown += kind.rules.prune(part)
         if unknown and options.field_validation != "Ignore":
             if options.field_validation == "Strict":
                 texts = ", ".join(f'unknown field "{u}"' for u in unknown)
                 raise status.bad_request(f"strict decoding error: {texts}")
             options.warnings += [f'unknown field "{u}"' for u in unknown]
-        if causes := structural.validate(described, obj["metadata"], "metadata", None):
-            raise status.invalid(kind.kind, kind.group, str(obj["metadata"].get("name", "")), causes)
-        causes = meta.problems(kind, obj["metadata"])
+        causes: list[Cause] = []
+        if "metadata" not in same:
+            if causes := structural.validate(described, obj["metadata"], "metadata", None):
+                raise status.invalid(kind.kind, kind.group, str(obj["metadata"].get("name", "")), causes)
+            causes = meta.problems(kind, obj["metadata"])
         if not causes:
-            kind.rules.default(obj, old)
+            kind.rules.default(part, old)
+        if same:
+            kept = {key: obj[key] for key in obj if key in same or key in part}
+            obj.clear()
+            obj |= {**kept, **{key: value for key, value in part.items() if key not in same}}
         return causes
 
     def _finish(self, kind: Kind, obj: Obj, old: Obj | None, options: Options, subresource: str = "") -> None:
@@ -347,6 +367,17 @@ class Objects:
 def in_version(obj: Obj, kind: Kind) -> Obj:
     """Return the object as this version of its kind shows it (versions differ in name only, as with strategy None)."""
     return obj if obj["apiVersion"] == kind.api_version else {**obj, "apiVersion": kind.api_version}
+
+
+def _seen(kind: Kind, obj: Obj, old: Obj | None) -> frozenset[str]:
+    """Return the top-level fields that this write leaves as they were judged before."""
+    if old is None or not kind.rules.piecewise:
+        return frozenset()
+    same = {key for key, value in obj.items() if value is old.get(key)}
+    metadata, before = obj["metadata"], old["metadata"]
+    if metadata.keys() == before.keys() and all(value is before[key] for key, value in metadata.items()):
+        same.add("metadata")
+    return frozenset(same)
 
 
 def _without(obj: Obj, *keys: str) -> Obj:

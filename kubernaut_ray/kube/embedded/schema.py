@@ -57,6 +57,8 @@ class Node:
     negated: Node | None = None
     has_defaults: bool = False
     has_rules: bool = False
+    combined: bool = False
+    """Whether there is an allOf, anyOf, oneOf or not."""
 
     def child(self, name: str) -> Node | None:
         """Return the schema of a field."""
@@ -168,6 +170,7 @@ def _compile_children(node: Node, schema: Mapping[str, Any], path: str, *, neste
     for key, attribute in (("allOf", "all_of"), ("anyOf", "any_of"), ("oneOf", "one_of")):
         parts = schema.get(key) or ()
         setattr(node, attribute, tuple(compiled(p, f"{path}.{key}[{i}]", nested=True) for i, p in enumerate(parts)))
+    node.combined = bool(node.all_of or node.any_of or node.one_of or schema.get("not") is not None)
     if schema.get("not") is not None:
         node.negated = compiled(schema["not"], f"{path}.not", nested=True)
 
@@ -231,22 +234,18 @@ def drop_nulls(node: Node, value: Any) -> None:
 # validation
 
 
+_TYPE_NAMES: Mapping[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+
+
 def _type_of(value: Any) -> str:
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case dict():
-            return "object"
-        case _:
-            return "null"
+    return _TYPE_NAMES.get(type(value), "null")
 
 
 def _fits(node: Node, value: Any, kind: str) -> bool:
@@ -272,24 +271,57 @@ def validate(node: Node, value: Any, path: str, old: Any, *, skip: tuple[str, ..
     causes: list[Cause] = []
     if node.enum is not None and value not in node.enum:
         causes.append(unsupported(path, value, node.enum))
-    match value:
-        case str():
-            causes += _check_text(node, value, path)
-        case bool():
-            pass
-        case int() | float():
+    match kind:
+        case "string":
+            if node.bounds or node.format or node.pattern is not None:
+                causes += _check_text(node, value, path)
+        case "integer" | "number":
             causes += _check_number(node, value, path)
-        case dict():
+        case "object":
             causes += _check_object(node, value, path, old, skip)
-        case list():
+        case "array":
             causes += _check_list(node, value, path, old)
-    causes += _check_combinations(node, value, path)
-    if not causes:
-        for rule in node.rules:
-            causes += [
-                Cause(f"{path}{sub}", reason, message) for sub, reason, message in rule.problems(value, old)
-            ]  # fmt: skip
+        case _:
+            pass
+    if node.combined:
+        causes += _check_combinations(node, value, path)
+    if node.rules and not causes:
+        causes += _broken_rules(node, value, path, old)
     return causes
+
+
+def rule_problems(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
+    """Ask only the validation rules of a value and of what it holds: everything else is known to be right."""
+    if not node.has_rules:
+        return []
+    causes: list[Cause] = []
+    if isinstance(value, dict):
+        before = old if isinstance(old, dict) else {}
+        for key, item in value.items():
+            child = node.child(key)
+            if child is not None and child.has_rules:
+                causes += rule_problems(child, item, _join(path, key), before.get(key))
+    elif isinstance(value, list) and node.items is not None:
+        previous = _by_key(node, old)
+        for i, item in enumerate(value):
+            known = previous.get(item_key(item, node.map_keys)) if isinstance(item, dict) else None
+            causes += rule_problems(node.items, item, f"{path}[{i}]", known)
+    return causes or _broken_rules(node, value, path, old)
+
+
+def _broken_rules(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
+    return [
+        Cause(f"{path}{sub}", reason, message)
+        for rule in node.rules
+        for sub, reason, message in rule.problems(value, old)
+    ]
+
+
+def _by_key(node: Node, items: Any) -> dict[Any, Any]:
+    """Return the items of a map list by what identifies them."""
+    if node.list_type != "map" or not isinstance(items, list):
+        return {}
+    return {item_key(item, node.map_keys): item for item in items if isinstance(item, dict)}
 
 
 def _wrong(path: str, value: Any, why: str) -> Cause:
@@ -354,12 +386,10 @@ def _check_list(node: Node, value: list[Any], path: str, old: Any) -> list[Cause
         causes.append(Cause(path, "FieldValueTooMany", f"Too many: {count}: must have at most {int(limit)} items"))
     if (limit := node.bounds.get("minItems")) is not None and count < limit:
         causes.append(_wrong(path, value, f"should have at least {int(limit)} items"))
-    previous: dict[Any, Any] = {}
-    if node.list_type == "map" and isinstance(old, list):
-        previous = {item_key(item, node.map_keys): item for item in old if isinstance(item, dict)}
+    previous = _by_key(node, old)
     if node.items is not None:
         for i, item in enumerate(value):
-            before = previous.get(item_key(item, node.map_keys)) if isinstance(item, dict) else None
+            before = previous.get(item_key(item, node.map_keys)) if previous and isinstance(item, dict) else None
             causes += validate(node.items, item, f"{path}[{i}]", before)
     if not causes and (node.list_type in ("map", "set") or "uniqueItems" in node.bounds):
         seen: set[Any] = set()
