@@ -1,7 +1,7 @@
 """The commit log: one SQLite file in WAL mode behind one thread that commits writes in groups.
 
 Writes that arrive in one turn of the event loop, or while a commit is on its way, go into the next one, so that a hundred
-concurrent writers pay for one ``fsync`` and not for a hundred. A write is acknowledged by the callback only after its transaction is committed:
+concurrent writers pay for one ``fsync`` and not for a hundred. One group is under way at a time. A write is acknowledged by the callback only after its transaction is committed:
 
 - ``FULL`` (the default) syncs the WAL at each commit: what was acknowledged survives ``kill -9`` and a power cut.
 - ``NORMAL`` leaves the syncing to checkpoints: it survives ``kill -9`` (the page cache is the kernel's), but a power cut
@@ -60,10 +60,12 @@ class CommitLog:
         self._connection: sqlite3.Connection | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turn: list[Write] = []
-        """The writes of this turn of the event loop."""
-        self._batches: queue.SimpleQueue[list[Write]] = queue.SimpleQueue()
+        self._next: list[Write] = []
+        """The next group."""
+        self._groups: queue.SimpleQueue[list[Write]] = queue.SimpleQueue()
         """For the thread; an empty one ends it."""
+        self._under_way = False
+        self._due = False
 
     def open(self) -> int:
         """Open the file, take it for this process alone, and return the last committed version."""
@@ -100,22 +102,18 @@ class CommitLog:
         """Start the thread. ``committed(version)`` and ``failed(error)`` are called on the loop."""
 
         def work() -> None:
-            last = False
-            while not last:
-                batch = self._batches.get()
-                last = not batch
-                while not (last or self._batches.empty()):
-                    more = self._batches.get()
-                    batch += more
-                    last = not more
-                if not batch:
-                    return
+            while group := self._groups.get():
                 try:
-                    self._commit(batch)
+                    self._commit(group)
                 except sqlite3.Error as error:
                     loop.call_soon_threadsafe(failed, error)
                     return
-                loop.call_soon_threadsafe(committed, batch[-1].version)
+                loop.call_soon_threadsafe(done, group[-1].version)
+
+        def done(version: int) -> None:
+            self._under_way = False
+            self._hand_over()
+            committed(version)
 
         self._loop = loop
         self._thread = threading.Thread(target=work, name="commit-log", daemon=True)
@@ -124,14 +122,17 @@ class CommitLog:
 
     def append(self, write: Write) -> None:
         """Queue a write for the next group. Order of calls is order of versions."""
-        if not self._turn and self._loop is not None:
+        self._next.append(write)
+        if not (self._due or self._under_way) and self._loop is not None:
+            self._due = True
             self._loop.call_soon(self._hand_over)
-        self._turn.append(write)
 
     def close(self) -> None:
         """Commit what is queued, then close the file."""
-        self._hand_over()
-        self._batches.put([])
+        if self._next:
+            self._groups.put(self._next)
+            self._next = []
+        self._groups.put([])
         if self._thread is not None:
             self._thread.join()
         if self._connection is not None:
@@ -139,9 +140,12 @@ class CommitLog:
             self._connection = None
 
     def _hand_over(self) -> None:
-        if self._turn:
-            batch, self._turn = self._turn, []
-            self._batches.put(batch)
+        """Give the thread the next group, if there is one and the one before is done."""
+        self._due = False
+        if self._next and not self._under_way:
+            self._under_way = True
+            group, self._next = self._next, []
+            self._groups.put(group)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
