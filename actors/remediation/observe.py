@@ -248,13 +248,13 @@ class Reader:
     async def _routing(self, seen: Observed, stage: Phase, recalled: bool) -> Facts:
         request = seen.request
         effects = self._judges and stage is not Phase.PENDING
-        alike, on_target, assessments, found, target, *_ = await asyncio.gather(
+        alike, on_target, assessments, found, target, _ = await asyncio.gather(
             self._alike(request),
             self._on_target(request),
             self._assessments(request) if effects else _nothing(),
             self._scope(request),
             self._spec_hash(request) if effects else _unread(),
-            *(self._confirm(child) for child in (seen.analysis, seen.approval) if recalled and child is not None),
+            self._confirm(seen.analysis, seen.approval) if recalled else _certain(),
         )
         if recalled:
             _confirmed(request, (o for o in alike if o["metadata"]["name"] == request.name))
@@ -270,13 +270,15 @@ class Reader:
             assessments=assessments,
         )
 
-    async def _confirm(self, child: CustomResource) -> None:
-        """Raise ``_Outdated`` unless the child is still in the version that was told."""
-        try:
-            now = [await self._client.get(resources.of(type(child)), child.name, child.namespace)]
-        except NotFound:
-            now = []
-        _confirmed(child, now)
+    async def _confirm(self, *children: CustomResource | None) -> None:
+        """Raise ``_Outdated`` unless the children are still in the versions that were told."""
+        for child in children:
+            if child is not None:
+                try:
+                    now = await self._client.get(resources.of(type(child)), child.name, child.namespace)
+                except NotFound:
+                    raise _Outdated from None
+                _confirmed(child, (now,))
 
     async def _assessments(self, request: RemediationRequest) -> tuple[EffectivenessAssessment, ...]:
         """What remediations of this target came to."""
@@ -380,6 +382,10 @@ def _would_start(seen: Observed, phase: Phase) -> bool:
 
 async def _nothing() -> tuple[EffectivenessAssessment, ...]:
     return ()
+
+
+async def _certain() -> None:
+    """Nothing was told that may have changed."""
 
 
 async def _unread() -> str:

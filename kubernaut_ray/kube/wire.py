@@ -67,7 +67,8 @@ class _Line(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             raise Disconnected("the connection was closed")
-        waiter = self._waiter = self._loop.create_future()
+        waiter: asyncio.Future[Answer] = self._loop.create_future()
+        self._waiter = waiter
         self._begun = False
         timer = self._loop.call_later(seconds, self._expire, waiter)
         try:
