@@ -20,10 +20,12 @@ from kubernaut_ray.control import shards
 from kubernaut_ray.control.decision import Decision, Key
 from kubernaut_ray.control.loop import ControlLoop
 from kubernaut_ray.control.queue import WorkQueue
+from kubernaut_ray.control.recall import Recall
 from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.control.stats import Result
 from kubernaut_ray.crds.enums import NotificationPhase
+from kubernaut_ray.crds.notification_request import NotificationRequest
 from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import Conflict, Forbidden
@@ -435,3 +437,46 @@ async def test_events_are_counted_up_not_multiplied(kube: MemoryKube) -> None:
         )
     stored = (await kube.list(EVENT, NS)).items
     assert [(e["count"], len(e["message"])) for e in stored] == [(3, 1000)]
+
+
+class Recalling(Failing):
+    """Notes, at each look, whether the object is known as it stands, outdated, or not at all."""
+
+    def __init__(self, kube: MemoryKube, *faults: Exception) -> None:
+        super().__init__(kube, *faults)
+        self.kube, self.recall = kube, Recall()
+        self.recall.hold(8)
+        self.known: list[str] = []
+
+    async def observe(self, key: Key) -> courier.Seen | None:
+        told = self.recall.get(key, NotificationRequest, key.name)
+        now = self.kube.objects[("NotificationRequest", NS, key.name)]["metadata"]["resourceVersion"]
+        self.known.append("nothing" if told is None else "now" if told.metadata.resource_version == now else "old")
+        return await super().observe(key)
+
+
+async def test_what_is_recalled_is_what_was_told(kube: MemoryKube) -> None:
+    """After an event and after a write of ours the object is known; after a failure, and for whoever asks, it is not."""
+    controller = Recalling(kube)
+    await kube.create(NOTIFICATION_REQUEST, courier.request("n1"))
+    async with running(kube, controller, recall=controller.recall) as loop:
+        await until(lambda: phase(kube, "n1") == "Sent" and not loop.queue.working and not len(loop.queue))
+        assert "now" in controller.known
+        assert "old" not in controller.known
+        controller.known.clear()
+        loop.queue.add(Key(NS, "n1"))
+        await until(lambda: controller.known == ["nothing"])
+        controller.faults = [Retryable("not now")]
+        controller.known.clear()
+        await kube.patch(NOTIFICATION_REQUEST, "n1", {"metadata": {"annotations": {"a": "b"}}}, NS)
+        await until(lambda: len(controller.known) >= 2)
+        assert controller.known[:2] == ["now", "nothing"]
+
+
+async def test_a_new_tenure_recalls_nothing(kube: MemoryKube) -> None:
+    """Another owner may have written while the shards were not ours."""
+    controller = Recalling(kube)
+    controller.recall.note(Key(NS, "n1"), "notificationrequests", courier.request("n1"))
+    async with running(kube, controller, recall=controller.recall) as loop:
+        await until(lambda: loop.state == "running")
+        assert len(controller.recall) == 0
