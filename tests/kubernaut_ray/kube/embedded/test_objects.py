@@ -221,3 +221,65 @@ def test_anything_anywhere_is_answered(
         after = objects.store.get(kind.table, namespace, name)
         assert before is after
         assert before is None or orjson.dumps(before.obj) == before.raw
+
+
+def counter(rule: str = "self.n > oldSelf.n", kind: str = "integer") -> Any:
+    """Return a custom kind whose spec has a transition rule, and a status."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "x-kubernetes-validations": [{"rule": rule, "message": "n must grow"}],
+                "properties": {"n": {"type": kind}},
+            },
+            "status": {"type": "object", "properties": {"seen": {"type": "integer", "minimum": 0}}},
+        },
+    }
+    definition = copy.deepcopy(BODIES["CustomResourceDefinition"])
+    version = definition["spec"]["versions"][0]
+    version["schema"] = {"openAPIV3Schema": schema}
+    del version["additionalPrinterColumns"], version["selectableFields"]
+    version["subresources"] = {"status": {}}
+    (made,) = crd.kinds_of(definition)
+    return made
+
+
+def say(objects: Objects, kind: Any, patch: dict[str, Any]) -> Any:
+    entry, _ = objects.change(kind, "ns", "x", lambda old: merge_patch(old, patch), Options(), subresource="status")
+    return entry
+
+
+THING = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x", "labels": {"a": "b"}}}
+
+
+def test_a_status_write_shares_what_it_cannot_change(objects: Objects) -> None:
+    """The spec and the labels of the version before are not copied, and neither version sees the other's status."""
+    kind = counter("self.n >= oldSelf.n")
+    first = objects.create(kind, "ns", {**THING, "spec": {"n": 1}}, Options())
+    told = {"metadata": {"labels": {"c": "d"}}, "spec": {"n": 7}, "status": {"seen": 1, "unknown": True}}
+    second = say(objects, kind, told)
+    assert second.obj["spec"] is first.obj["spec"]
+    assert second.obj["metadata"]["labels"] is first.obj["metadata"]["labels"]
+    assert second.obj["status"] == {"seen": 1}
+    assert "status" not in first.obj
+    assert orjson.loads(second.raw) == second.obj
+    with pytest.raises(ApiStatus, match=r"status\.seen"):
+        say(objects, kind, {"status": {"seen": -1}})
+
+
+def test_a_status_write_is_asked_the_transition_rules_of_the_spec(objects: Objects) -> None:
+    """Rules about a change are asked of every change, also of one that leaves their field alone, as kube-apiserver does."""
+    objects.create(counter(), "ns", {**THING, "spec": {"n": 1}}, Options())
+    with pytest.raises(ApiStatus, match="n must grow"):
+        say(objects, counter(), {"status": {"seen": 1}})
+
+
+def test_a_schema_that_changed_leaves_what_is_stored_alone(objects: Objects) -> None:
+    """A status write does not judge a spec that an older schema let in (ratcheting)."""
+    old, new = counter("self.n >= oldSelf.n"), counter("true", kind="string")
+    first = objects.create(old, "ns", {**THING, "spec": {"n": 1}}, Options())
+    second = say(objects, new, {"status": {"seen": 1}})
+    assert (second.obj["spec"], first.obj["spec"]) == ({"n": 1},) * 2
+    with pytest.raises(ApiStatus, match=r"spec\.n"):
+        objects.change(new, "ns", "x", lambda o: {**o, "spec": {"n": 2}}, Options())
