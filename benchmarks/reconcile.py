@@ -7,8 +7,9 @@ Completed, message delivered), making the same four children on the way, on the 
 each time on a fresh copy of the same data. This process plays everybody else (``_incidents.py``): it opens requests, and says in
 a child's status that it is done as soon as it sees the child.
 
-- *ours* (``_controller_ours.py``): the product's RemediationRequest controller and its loop, complete: at each step it reads the
-  request and its children anew, judges routing on lists of siblings and executions, and puts audit facts in a spool on disk.
+- *ours* (``_controller_ours.py``): the product's RemediationRequest controller and its loop, complete: it judges routing on lists
+  of siblings and executions that it reads anew, with the request and the analysis that something starts from, takes the rest
+  as events and its own writes have just told it, and puts audit facts in a spool on disk.
 - *kopf* (``_controller_kopf.py``): a handler a transition, which creates the next child and writes the next phase. No reads, no
   routing, no audit.
 

@@ -171,7 +171,9 @@ class Controller(Protocol[Seen, S]):
         ...
 
     async def observe(self, key: Key) -> Seen | None:
-        """Read everything needed to judge, from the source of truth. ``None``: the object is gone."""
+        """Read everything needed to judge, from the source of truth or as it was told last (``recall.py``, which says when that
+        will do). ``None``: the object is gone.
+        """
         ...
 
     def subject(self, observed: Seen) -> CustomResource:

@@ -1,6 +1,7 @@
 """A local copy of one kind, kept current by list and watch; it says what changed and answers reads from memory.
 
-It triggers work; it is never the source of truth for a decision (read through ``KubeClient`` for that). It survives 410
+It triggers work; it is never the source of truth for a decision (read through ``KubeClient`` for that; what an event that has
+just come may stand for, ``control/recall.py`` says). It survives 410
 (lists again, and reports what vanished meanwhile), dropped and silently dead connections (goes on from the last
 resourceVersion, bookmarks keep that fresh), refusals and outages (backs off with jitter, for as long as it takes).
 """

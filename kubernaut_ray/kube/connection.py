@@ -170,8 +170,8 @@ class Connection:
         """Return the header's value; where credentials can expire, the official configuration renews them in time."""
         if self._token:
             return f"Bearer {self._token}"
-        auth = (await self._configuration.auth_settings()).get("BearerToken")
-        return auth["value"] if auth is not None else None
+        value: str | None = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return value
 
     @contextmanager
     def _errors(self, method: str, path: str) -> Iterator[None]:
