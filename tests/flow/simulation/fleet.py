@@ -187,6 +187,7 @@ class Fleet:
             namespace=world.settings.namespace,
             shard_range=part,
             clock=world.now,
+            recall=deps.recall,
         )
         return queue, controller, loop
 
