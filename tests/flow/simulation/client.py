@@ -256,8 +256,7 @@ def _home(kind: Kind, namespace: str | None) -> str:
 
 
 def _body(entry: Entry) -> Object:
-    body: Object = orjson.loads(entry.raw)
-    return body
+    return entry.obj
 
 
 def _error(error: ApiStatus) -> Exception:

@@ -49,6 +49,8 @@ from tests.flow.simulation.virtual import Stuck, VirtualLoop
 from tests.lifecycles import phase_of
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PAUSE = 90.0
+"""Seconds between two alerts in a long run: as many incidents live at a time as in a short one, and each costs the same."""
 _ROUTING = """
 route:
   receiver: ops
@@ -109,7 +111,7 @@ class World:
         overall = timedelta(seconds=self.settings.orchestrator.global_timeout)
         self.rules = Rules(self.server.store, self.now, overall=overall)
         self.statistics, self.channels, self.investigator = Statistics(self), Channels(self), Investigator(self)
-        self.gateway = Gateway(self, max(3, incidents // 8))
+        self.gateway = Gateway(self, min(max(3, incidents // 8), 12))
         self.actors, self.fleet = Actors(self), Fleet(self)
         self.server.store.listeners.append(self._see)
 
@@ -132,7 +134,7 @@ class World:
         collector = asyncio.create_task(self.server.run())
         self.fleet.start()
         jumps = asyncio.create_task(self._jump())
-        pause = 2 * 3600.0 / self.incidents
+        pause = max(PAUSE, 2 * 3600.0 / self.incidents)
         while self.gateway.outcomes["created"] < self.incidents:
             await asyncio.sleep(self.rng.expovariate(1 / pause))
             await self.gateway.send()
