@@ -213,7 +213,7 @@ class SimClient(KubeClient):
 
     async def _read(self, work: Callable[[], T]) -> T:
         await self._begin()
-        if self._faults.hits("refused"):
+        if self._faults.hits("unread"):
             raise Unavailable("the API server does not answer")
         try:
             return work()

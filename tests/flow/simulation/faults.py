@@ -17,8 +17,10 @@ class Crash(BaseException):
 class Rates:
     """Probabilities a call, a write, or an event."""
 
+    unread: float = 0.005
+    """A read has no answer. Nothing can come of it but another one, so that it is rarer than what happens to writes."""
     refused: float = 0.01
-    """The API server does not answer, and nothing was done."""
+    """A write, or another service, is not answered, and nothing was done."""
     answer_lost: float = 0.01
     """It was done, and nobody hears of it."""
     conflict: float = 0.01
@@ -37,6 +39,7 @@ class Rates:
 
 
 STORM = Rates(
+    unread=0.015,
     refused=0.04,
     answer_lost=0.04,
     conflict=0.04,

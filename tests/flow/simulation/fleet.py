@@ -1,6 +1,6 @@
 """The controllers, each in a process of its own that may die: the real control loop, started anew by a supervisor.
 
-Every fifth decision is made twice, and must be the same both times.
+Every tenth decision is made twice, and must be the same both times.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Twice:
     def decide(self, observed: Any, now: datetime) -> Decision[Any]:
         decision = self._controller.decide(observed, now)
         self._turn += 1
-        if self._turn % 5 == 0:
+        if self._turn % 10 == 0:
             assert decision == self._controller.decide(observed, now), "two decisions on one observation"
         return decision
 

@@ -8,32 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable, Mapping
-from contextvars import Context
+from contextvars import Context, copy_context
 from heapq import heappop, heappush
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 
 class Stuck(Exception):
     """Everybody waits for something that nobody will do."""
 
 
-class _Timer(asyncio.TimerHandle):
-    """One callback that is due at a time. Cancelled ones stay where they are, and are passed over."""
+class _Handle:
+    """A callback; a cancelled one stays where it is, and is passed over."""
+
+    __slots__ = ("_when", "args", "callback", "context")
+
+    def __init__(self, callback: Callable[..., object], args: Any, context: Context | None, when: float = 0.0) -> None:
+        self.callback: Callable[..., object] | None = callback
+        self.args, self._when = args, when
+        self.context = copy_context() if context is None else context
 
     def cancel(self) -> None:
-        asyncio.Handle.cancel(self)
+        self.callback = self.args = None
+
+    def cancelled(self) -> bool:
+        return self.callback is None
+
+    def when(self) -> float:
+        return self._when
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """``elapsed`` is seconds since its beginning. ``broken`` holds what nobody caught."""
 
-    _ready: Any
-
     def __init__(self) -> None:
         self.elapsed = 0.0
         super().__init__()
-        self._due: list[tuple[float, int, _Timer]] = []
+        self._now: deque[_Handle] = deque()
+        self._due: list[tuple[float, int, _Handle]] = []
         self._turns = itertools.count()
         self.broken: list[str] = []
         self.set_exception_handler(self._note)
@@ -41,26 +54,31 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.elapsed
 
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        handle = _Handle(callback, args, context)
+        self._now.append(handle)
+        return handle
+
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        timer = _Timer(when, callback, args, cast("Any", self), context)
-        heappush(self._due, (when, next(self._turns), timer))
-        return timer
+    ) -> Any:
+        handle = _Handle(callback, args, context, when)
+        heappush(self._due, (when, next(self._turns), handle))
+        return handle
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Any:
         return self.call_at(self.elapsed + delay, callback, *args, context=context)
 
     def call_soon_threadsafe(self, *_: Any, **__: Any) -> NoReturn:
         raise RuntimeError("a thread takes part, and no run would be like another")
 
     def _run_once(self) -> None:
-        """Run what is ready; when nothing is, time goes on to the next timer."""
-        ready, due = self._ready, self._due
-        if not ready:
-            while due and due[0][2].cancelled():
+        """Run what is ready; when nothing is, time goes on to the next thing that is due."""
+        ready, due = self._now, self._due
+        if not ready and not self._stopping:  # type: ignore[attr-defined]
+            while due and due[0][2].callback is None:
                 heappop(due)
             if not due:
                 raise Stuck
@@ -69,8 +87,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             ready.append(heappop(due)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+            if handle.callback is None:
+                continue
+            try:
+                handle.context.run(handle.callback, *handle.args)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"message": f"{handle.callback} raised", "exception": error})
 
     def _note(self, _: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
         error = context.get("exception")
