@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from actors.ai_analysis.controller import AIAnalysisController
 from actors.approval import controller as approval
+from actors.effectiveness.controller import EffectivenessController
+from actors.effectiveness.observe import Reader as EffectReader
 from actors.notification.controller import NotificationController
 from actors.remediation.controller import RemediationController
 from actors.signal_processing.classify import Classifier
@@ -23,7 +25,7 @@ from actors.workflow_execution.controller import WorkflowExecutionController
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.contracts.endpoints import Endpoints
-from kubernaut_ray.contracts.statistics import ExecutionRecord
+from kubernaut_ray.contracts.statistics import EffectivenessRecord, ExecutionRecord
 from kubernaut_ray.control import shards
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Controller, Decision, Key
@@ -63,7 +65,15 @@ class Notifying(NotificationController):
         self._routing.load()
 
     async def _send(self, notification: NotificationRequest, key: str, attempt: int, possible_duplicate: bool) -> None:
-        await self._world.channels.send(self._life, notification.name, key, possible_duplicate)
+        await self._world.channels.send(self._life, f"{notification.name} {notification.uid}", key, possible_duplicate)
+
+
+class Assessing(EffectivenessController):
+    """Asks the simulated Alertmanager, and takes the time from the simulation."""
+
+    def __init__(self, deps: Deps, world: World, life: Life) -> None:
+        super().__init__(deps, _Catalog(world, life), world.effects.of(life))
+        self._reader = EffectReader(deps.client, self._settings, self._alertmanager, None, world.now)
 
 
 class _Catalog:
@@ -76,6 +86,9 @@ class _Catalog:
 
     async def record(self, execution: ExecutionRecord) -> None:
         await self._world.statistics.record(self._life, execution)
+
+    async def record_effectiveness(self, record: EffectivenessRecord) -> None:
+        await self._world.statistics.judge(self._life, record)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -123,6 +136,7 @@ BUILDERS: Mapping[str, Build] = {
     ),
     "approval": lambda world, deps, life: approval.build(deps),
     "execution": lambda world, deps, life: WorkflowExecutionController(deps, _Catalog(world, life)),
+    "effectiveness": lambda world, deps, life: Assessing(deps, world, life),
     "notification": lambda world, deps, life: Notifying(deps, world, life),
 }
 

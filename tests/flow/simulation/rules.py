@@ -21,12 +21,13 @@ from tests.lifecycles import TABLES, ended, phase_of, problems
 from tests.trail import fits
 
 TERMINAL = {str(phase) for phase in RemediationPhase if phase.terminal}
-_WORK = ("SignalProcessing", "AIAnalysis", "RemediationApprovalRequest", "WorkflowExecution")
+_WORK = ("SignalProcessing", "AIAnalysis", "RemediationApprovalRequest", "WorkflowExecution", "EffectivenessAssessment")
 TABLES_AT_REST = (
     "signalprocessings",
     "aianalyses",
     "remediationapprovalrequests",
     "workflowexecutions",
+    "effectivenessassessments",
     "notificationrequests",
 )
 _SLACK = timedelta(minutes=12)

@@ -31,6 +31,7 @@ from kubernaut_ray.kube.embedded.hub import Event
 from kubernaut_ray.settings import (
     AdmissionSettings,
     ApprovalSettings,
+    EffectivenessSettings,
     ExecutionSettings,
     FleetSettings,
     NotificationSettings,
@@ -42,13 +43,15 @@ from serve_apps.admission.approvals import Desk
 from tests.flow.simulation.client import Life
 from tests.flow.simulation.faults import Faults, Rates, weather
 from tests.flow.simulation.fleet import Fleet
-from tests.flow.simulation.outside import Actors, Channels, Gateway, Investigator, Statistics
+from tests.flow.simulation.outside import Actors, Channels, Effects, Gateway, Investigator, Statistics
 from tests.flow.simulation.rules import Rules
 from tests.flow.simulation.server import Server, deterministic
 from tests.flow.simulation.virtual import Stuck, VirtualLoop
 from tests.lifecycles import phase_of
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CHAIN = 2
+"""So many remediations of a target in a row that did not help, and a person takes over."""
 PAUSE = 90.0
 """Seconds between two alerts in a long run: as many incidents live at a time as in a short one, and each costs the same."""
 _ROUTING = """
@@ -104,13 +107,14 @@ class World:
         self._hash = hashlib.blake2b(digest_size=16)
         self._log: list[str] | None = [] if keep_log else None
         webhook = seed % 2 == 1
-        self.settings = _settings(folder, webhook)
+        self.settings = _settings(folder, webhook, verified=seed % 3 != 0)
         self.key = _key(folder, seed)
         self.desk = Desk(self.key, _NoCatalog(), _anybody, names.PLATFORM_USER, self.now) if webhook else None
         self.server = Server()
         overall = timedelta(seconds=self.settings.orchestrator.global_timeout)
         self.rules = Rules(self.server.store, self.now, overall=overall)
         self.statistics, self.channels, self.investigator = Statistics(self), Channels(self), Investigator(self)
+        self.effects = Effects(self)
         self.gateway = Gateway(self, min(max(3, incidents // 8), 12))
         self.actors, self.fleet = Actors(self), Fleet(self)
         self.server.store.listeners.append(self._see)
@@ -206,14 +210,25 @@ async def _anybody(_: UserInfo) -> bool:
     return True
 
 
-def _settings(folder: Path, webhook: bool) -> Settings:
+def _settings(folder: Path, webhook: bool, *, verified: bool) -> Settings:
     (folder / "routing.yaml").write_text(_ROUTING)
     return Settings(
         data_dir=folder,
         admission=AdmissionSettings(mode="required" if webhook else "off"),
         approval=ApprovalSettings(signing_key=folder / "approvals.pem"),
-        orchestrator=OrchestratorSettings(retention=1200, termination_rate_limit=0.9),
-        execution=ExecutionSettings(engines=("tekton",), budget_per_namespace=0),
+        orchestrator=OrchestratorSettings(
+            retention=2400 if verified else 1200, termination_rate_limit=0.9, ineffective_chain=CHAIN
+        ),
+        execution=ExecutionSettings(budget_per_namespace=0),
+        effectiveness=EffectivenessSettings(
+            enabled=verified,
+            stabilization_window=20,
+            hash_compute_delay=5,
+            alert_check_delay=40,
+            git_ops_sync_delay=30,
+            validity=300,
+            poll_interval=20,
+        ),
         notification=NotificationSettings(routing_file=folder / "routing.yaml"),
         fleet=FleetSettings(concurrency=8, resync_interval=600),
     )
