@@ -83,6 +83,7 @@ class Report:
     writes: int
     facts: int
     runs: int
+    situations: Counter[str]
     hours: float
     log: tuple[str, ...] = field(repr=False, default=())
 
@@ -112,12 +113,16 @@ class World:
         self.desk = Desk(self.key, _NoCatalog(), _anybody, names.PLATFORM_USER, self.now) if webhook else None
         self.server = Server()
         overall = timedelta(seconds=self.settings.orchestrator.global_timeout)
-        self.rules = Rules(self.server.store, self.now, overall=overall)
+        self.rules = Rules(self.server.store, self.now, overall=overall, chain=CHAIN, truth=self._was_well)
         self.statistics, self.channels, self.investigator = Statistics(self), Channels(self), Investigator(self)
         self.effects = Effects(self)
         self.gateway = Gateway(self, min(max(3, incidents // 8), 12))
         self.actors, self.fleet = Actors(self), Fleet(self)
         self.server.store.listeners.append(self._see)
+
+    def _was_well(self, target: str, since: datetime) -> bool:
+        """The wall clock may have jumped meanwhile, and the truth is kept by the loop's."""
+        return self.effects.was_well(target, self.loop.time() - (self.now() - since).total_seconds() - 300.0)
 
     def now(self) -> datetime:
         """The wall clock, which jumps now and then."""
@@ -175,6 +180,7 @@ class World:
             writes=self.server.store.head,
             facts=sum(map(len, rules.facts.values())),
             runs=len(rules._runs),
+            situations=rules.situations,
             hours=self.loop.time() / 3600,
             log=tuple(self._log or ()),
         )
