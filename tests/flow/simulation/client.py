@@ -23,7 +23,7 @@ from kubernaut_ray.kube.embedded.status import ApiStatus, forbidden
 from kubernaut_ray.kube.embedded.watching import _filter, _shown
 from kubernaut_ray.kube.errors import Conflict, Gone, Unavailable
 from kubernaut_ray.kube.resources import APPROVAL_REQUEST, Resource
-from serve_apps.admission import approvals
+from serve_apps.admission import approvals, fencing
 from serve_apps.admission.approvals import Desk
 from serve_apps.admission.review import Allowed, Caller, Denied, Request
 from tests.flow.simulation.faults import Crash, Faults
@@ -38,7 +38,10 @@ class Life:
 
     name: str
     mortal: bool = True
+    leased: bool = False
+    """It shares its work with another one, by Leases: it may sleep, and go on as if nothing had happened."""
     dead: bool = False
+    asleep_until: float = 0.0
 
     def check(self) -> None:
         if self.dead:
@@ -96,7 +99,21 @@ class SimClient(KubeClient):
         assert not dry_run
         kind = self._server.kind(resource)
         home = _home(kind, namespace or obj["metadata"].get("namespace") or "default")
-        return _body(await self._write(lambda: self._server.create(kind, home, obj)))
+
+        async def review() -> Entry:
+            asked = Request(
+                uid="", operation="CREATE", user_info=Caller(username=self._user), object=dict(obj),
+                name=obj["metadata"]["name"], namespace=home, resource={"group": kind.group, "resource": kind.plural},
+            )  # fmt: skip
+            verdict = await fencing.judge(asked, self._server.lease)
+            if isinstance(verdict, Denied):
+                self._faults.note("fenced")
+                raise ApiStatus(403, verdict.reason, verdict.why)
+            return self._server.create(kind, home, obj)
+
+        runs = self.life.leased and (kind.group, kind.plural) in fencing.RUNS
+        write = review if runs else lambda: self._server.create(kind, home, obj)
+        return _body(await self._write(write, paused="paused_run" if runs else "paused"))
 
     async def replace(
         self,
@@ -106,7 +123,10 @@ class SimClient(KubeClient):
         *,
         subresource: str | None = None,
     ) -> Object:
-        raise NotImplementedError
+        assert subresource is None
+        kind = self._server.kind(resource)
+        home = _home(kind, namespace or obj["metadata"].get("namespace"))
+        return _body(await self._write(lambda: self._server.replace(kind, home, obj["metadata"]["name"], obj)))
 
     async def patch(
         self,
@@ -222,7 +242,7 @@ class SimClient(KubeClient):
         finally:
             await self._server.store.settled()
 
-    async def _write(self, work: Callable[[], Any]) -> Any:
+    async def _write(self, work: Callable[[], Any], *, paused: str = "paused") -> Any:
         await self._begin()
         faults = self._faults
         if self.life.mortal and faults.hits("crash"):
@@ -231,23 +251,37 @@ class SimClient(KubeClient):
             raise Unavailable("the API server does not answer")
         if faults.hits("conflict"):
             raise Conflict("the object has been modified")
-        try:
-            result = work()
-            if asyncio.iscoroutine(result):
-                result = await result
-        except ApiStatus as error:
-            raise _error(error) from error
-        finally:
-            await self._server.store.settled()
+        if self.life.leased and faults.hits(paused):
+            nap = faults.nap()
+            self.life.asleep_until = asyncio.get_running_loop().time() + nap
+            # Whoever waits for the answer may have given up long before the write arrives: it arrives all the same.
+            result = await asyncio.shield(asyncio.ensure_future(self._arrive(work, nap)))
+        else:
+            result = await self._arrive(work)
         if self.life.mortal and faults.hits("crash"):
             self.life.die()
         if faults.hits("answer_lost"):
             raise Unavailable("the answer was lost")
         return result
 
+    async def _arrive(self, work: Callable[[], Any], after: float = 0.0) -> Any:
+        if after:
+            await asyncio.sleep(after)
+        self._server.writer = self.life.name
+        try:
+            result = work()
+            return await result if asyncio.iscoroutine(result) else result
+        except ApiStatus as error:
+            raise _error(error) from error
+        finally:
+            self._server.writer = ""
+            await self._server.store.settled()
+
     async def _begin(self) -> None:
         self.life.check()
         await asyncio.sleep(self._faults.latency())
+        while (left := self.life.asleep_until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(left)
         self.life.check()
 
 

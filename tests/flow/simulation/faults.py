@@ -30,6 +30,10 @@ class Rates:
     """A call takes longer than any reconcile may."""
     crash: float = 0.002
     """The process dies right before or right after a write."""
+    paused: float = 0.001
+    """Of processes with a Lease, a write: it is on its way, the process sleeps for minutes, and the write arrives when it wakes."""
+    paused_run: float = 0.12
+    """The same, where the write creates a run: this is what fencing is for."""
     event_lost: float = 0.01
     event_twice: float = 0.02
     event_late: float = 0.02
@@ -46,6 +50,8 @@ STORM = Rates(
     slow=0.02,
     hung=0.002,
     crash=0.015,
+    paused=0.004,
+    paused_run=0.25,
     event_lost=0.1,
     event_twice=0.1,
     event_late=0.1,
@@ -71,8 +77,15 @@ class Faults:
         """Whether this fault happens now."""
         if not self.on or self.rng.random() >= getattr(self.rates, what):
             return False
-        self.happened[what] = self.happened.get(what, 0) + 1
+        self.note(what)
         return True
+
+    def note(self, what: str) -> None:
+        self.happened[what] = self.happened.get(what, 0) + 1
+
+    def nap(self) -> float:
+        """Seconds that a process sleeps: shorter than its Lease lasts, longer, or until its successor has done all the work."""
+        return self.rng.uniform(*self.rng.choice(((20.0, 80.0), (110.0, 250.0), (600.0, 1500.0))))
 
     def latency(self) -> float:
         """Seconds that a call takes: this is what interleaves everything with everything."""

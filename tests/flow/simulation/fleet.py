@@ -31,6 +31,7 @@ from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Controller, Decision, Key
 from kubernaut_ray.control.loop import ControlLoop
 from kubernaut_ray.control.queue import WorkQueue
+from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.control.stats import Result
 from kubernaut_ray.crds.notification_request import NotificationRequest
@@ -124,6 +125,8 @@ class Twice:
         return getattr(self._controller, name)
 
 
+LEASE = 90.0
+"""Seconds. Six times of what is usual: each renewal is a write, and most of them say nothing."""
 Build = Callable[["World", Deps, Life], Any]
 BUILDERS: Mapping[str, Build] = {
     "remediation": lambda world, deps, life: RemediationController(deps),
@@ -152,9 +155,12 @@ class Fleet:
         self.results: Counter[str] = Counter()
 
     def start(self) -> None:
+        rng = self._world.rng
+        shared = {"execution", rng.choice(tuple(BUILDERS))} if self._world.leased else set()
         for kind in BUILDERS:
-            for part in shards.ranges(self._world.rng.choice((1, 1, 2))):
-                self._tasks.append(asyncio.create_task(self._supervise(kind, part)))
+            for place in ("a", "b") if kind in shared else ("",):
+                for part in shards.ranges(rng.choice((1, 1, 2))):
+                    self._tasks.append(asyncio.create_task(self._supervise(kind, part, place)))
 
     async def end(self) -> None:
         for loop in self._loops.values():
@@ -163,14 +169,14 @@ class Fleet:
         for loop in self._loops.values():
             self._note(loop)
 
-    async def _supervise(self, kind: str, part: ShardRange) -> None:
+    async def _supervise(self, kind: str, part: ShardRange, place: str) -> None:
         turn = 0
         while True:
             turn += 1
-            name = f"{kind}-{part}-{turn}"
-            life = Life(name)
-            queue, controller, loop = self._make(kind, part, life)
-            self._loops[f"{kind}-{part}"] = loop
+            name = f"{kind}{place}-{part}-{turn}"
+            life = Life(name, leased=bool(place))
+            queue, controller, loop = self._make(kind, part, life, place)
+            self._loops[f"{kind}{place}-{part}"] = loop
             try:
                 await loop.run()
             except Crash:
@@ -184,7 +190,9 @@ class Fleet:
             else:
                 return
 
-    def _make(self, kind: str, part: ShardRange, life: Life) -> tuple[WorkQueue, Any, ControlLoop]:
+    def _make(
+        self, kind: str, part: ShardRange, life: Life, place: str
+    ) -> tuple[WorkQueue, Any, ControlLoop]:
         world = self._world
         settings = world.settings.fleet
         client = SimClient(world.server, world.faults, life, desk=world.desk)
@@ -192,6 +200,12 @@ class Fleet:
         deps = Deps(client, world.settings, Endpoints(), lambda: "", lambda ns, name: queue.add(Key(ns, name)))
         controller = BUILDERS[kind](world, deps, life)
         twice: Any = Twice(controller)
+        lease = None
+        if place:
+            lease = ShardLease(
+                client, world.settings.namespace, controller.resource.plural, part, place,
+                duration=LEASE, renew=LEASE / 3, now=world.now, monotonic=world.loop.time,
+            )  # fmt: skip
         loop = ControlLoop(
             twice,
             client,
@@ -200,6 +214,7 @@ class Fleet:
             settings=settings,
             namespace=world.settings.namespace,
             shard_range=part,
+            lease=lease,
             clock=world.now,
         )
         return queue, controller, loop

@@ -272,7 +272,7 @@ class Effects:
     async def come(self, target: str, runner: SimClient) -> None:
         """A workflow has done its work: it helped, it helped later, it did not, or nobody can tell."""
         rng = self._world.rng
-        dice = rng.random() if int(target.rpartition("-")[2]) % 3 else rng.uniform(0.5, 1.0)  # Some are past help.
+        dice = rng.random() if int(target.rpartition("-")[2]) % 3 else 1.0  # Some are past help.
         self._leave(target)
         if dice < 0.50:
             await self._set(target, Effect(True), runner)

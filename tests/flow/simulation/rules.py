@@ -11,12 +11,13 @@ from actors.workflow_execution.marks import Ownership
 from catalog.account.story import reconstruct
 from kubernaut_ray import names
 from kubernaut_ray.clock import parse_rfc3339
+from kubernaut_ray.contracts import fencing
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.timeline import GapKind
 from kubernaut_ray.crds.enums import RemediationPhase
 from kubernaut_ray.kube.embedded.hub import Event
 from kubernaut_ray.kube.embedded.status import Obj
-from kubernaut_ray.kube.embedded.store import Store
+from tests.flow.simulation.server import Server
 from tests.lifecycles import TABLES, ended, phase_of, problems
 from tests.trail import fits
 
@@ -37,8 +38,13 @@ _SLACK = timedelta(minutes=12)
 class Rules:
     """Listens to the store and to the audit trail. Problems are collected: the first one is seldom the whole story."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime], *, overall: timedelta, chain: int, truth: Truth) -> None:
-        self._store, self._now, self._overall = store, now, overall
+    def __init__(
+        self, server: Server, now: Callable[[], datetime], *, overall: timedelta, chain: int, truth: Truth, leased: bool
+    ) -> None:
+        self._store, self._now, self._overall, self._leased = server.store, now, overall, leased
+        self._writer = lambda: server.writer
+        self._owners: dict[str, tuple[str, str]] = {}
+        """By Lease of a block: the process that has it, and the Lease by which that lives."""
         self._chain, self._truth = chain, truth
         self.problems: list[str] = []
         self.paths: dict[str, list[str]] = defaultdict(list)
@@ -68,6 +74,8 @@ class Rules:
         """Judge a write."""
         obj = event.entry.obj
         kind, name = obj["kind"], obj["metadata"]["name"]
+        if kind == "Lease":
+            self._lease(event, obj)
         if kind in {"PipelineRun", "Job"}:
             self._run(event, obj)
         if kind not in TABLES:
@@ -105,6 +113,24 @@ class Rules:
             == (event.event_type, event.resource_id, event.event_outcome),
             f"one id, two facts: {known.event_type} and {event.event_type} of {event.correlation_id}",
         )
+
+    def _lease(self, event: Event, lease: Obj) -> None:
+        """Note which process has the shards of a block: whoever wrote itself into its Lease last, until it is put out."""
+        name, holder = lease["metadata"]["name"], (lease.get("spec") or {}).get("holderIdentity") or ""
+        if "-by-" in name:
+            if event.type == "DELETED" or not holder:
+                self._owners = {block: who for block, who in self._owners.items() if who[1] != name}
+        elif event.type != "DELETED":
+            before = self._owners.get(name, ("", ""))
+            self.situations["takeovers"] += bool(before[0]) and before[0] != self._writer()
+            self._owners[name] = (self._writer(), holder.partition("#")[0])
+
+    def _owned(self, run: Obj, what: str) -> None:
+        """No run by a process whose shard is another's by now."""
+        writer = self._writer()
+        block = fencing.block_lease("workflowexecutions", int(run["metadata"]["labels"][names.LABEL_SHARD]))
+        owner = self._owners.get(block, ("nobody", ""))[0]
+        self.hold(writer == owner, f"{what} was made by {writer}, and its shard was {owner}'s by then")
 
     def _verified(self, request: Obj) -> None:
         """No remediation without effect is called one."""
@@ -165,6 +191,8 @@ class Rules:
         if event.type != "ADDED":
             return
         self.situations[kind] += 1
+        if self._leased:
+            self._owned(run, f"{kind} {name}")
         owner = Ownership.of(run)
         self.hold(target not in self._live, f"two runs at a time on {target}")
         self._live[target] = uid

@@ -22,7 +22,7 @@ from unittest import mock
 import orjson
 import yaml
 
-from kubernaut_ray import shipped
+from kubernaut_ray import names, shipped
 from kubernaut_ray.kube.embedded import meta, patches
 from kubernaut_ray.kube.embedded.builtins import builtin_kinds
 from kubernaut_ray.kube.embedded.crd import CustomRules
@@ -37,6 +37,7 @@ from kubernaut_ray.kube.embedded.status import Cause, Obj
 from kubernaut_ray.kube.embedded.store import Store
 from kubernaut_ray.kube.resources import Resource
 
+LEASES = "leases.coordination.k8s.io"
 SCHEMA_TURN = 8
 """Every new object is held against its schema, and so is every eighth change: with all of them it is half of a run's time."""
 NAMESPACES = {
@@ -142,6 +143,8 @@ class Server:
 
     def __init__(self) -> None:
         self.store = Store(MemoryLog())
+        self.writer = ""
+        """The process whose write is being made."""
         self.registry = Registry()
         self.registry.add(builtin_kinds())
         self.objects = Objects(self.store)
@@ -188,6 +191,15 @@ class Server:
             Options(manager="simulation"),
             subresource=subresource,
         )
+
+    def replace(self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]) -> Entry:
+        given = {**orjson.loads(orjson.dumps(body)), "apiVersion": kind.api_version, "kind": kind.kind}
+        return self.objects.change(kind, namespace, name, lambda _: given, Options(manager="simulation"))[0]
+
+    async def lease(self, name: str) -> Obj | None:
+        """What the webhook reads."""
+        found = self.store.get(LEASES, names.SYSTEM_NAMESPACE, name)
+        return None if found is None else found.obj
 
     def delete(self, kind: Kind, namespace: str, name: str, uid: str | None, resource_version: str | None) -> None:
         options = DeleteOptions(uid=uid, resource_version=resource_version, propagation="Background")

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kubernaut_ray import names
+from kubernaut_ray.control import shard_lease
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube.client import UserInfo
@@ -111,9 +112,12 @@ class World:
         self.settings = _settings(folder, webhook, verified=seed % 3 != 0)
         self.key = _key(folder, seed)
         self.desk = Desk(self.key, _NoCatalog(), _anybody, names.PLATFORM_USER, self.now) if webhook else None
+        self.leased = seed % 3 != 1
         self.server = Server()
         overall = timedelta(seconds=self.settings.orchestrator.global_timeout)
-        self.rules = Rules(self.server.store, self.now, overall=overall, chain=CHAIN, truth=self._was_well)
+        self.rules = Rules(
+            self.server, self.now, overall=overall, chain=CHAIN, truth=self._was_well, leased=self.leased
+        )
         self.statistics, self.channels, self.investigator = Statistics(self), Channels(self), Investigator(self)
         self.effects = Effects(self)
         self.gateway = Gateway(self, min(max(3, incidents // 8), 12))
@@ -264,6 +268,13 @@ def _read_once() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Look at Leases that others hold as rarely as they are renewed."""
+    with mock.patch.object(shard_lease, "POLL", 20.0):
+        yield
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False)
@@ -281,7 +292,7 @@ def simulate(seed: int, incidents: int, *, rates: Rates | None = None, keep_log:
     gc.disable()  # Nothing of a run is garbage before its end.
     world: World | None = None
     random.seed(seed)
-    with tempfile.TemporaryDirectory() as folder, _quiet(), _read_once():
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _read_once(), _patient():
         uids = random.Random(f"uids {seed}")
         try:
             with deterministic(lambda: world.now() if world else START, uids):
