@@ -22,7 +22,7 @@ from kubernaut_ray.kube.embedded.selectors import selector
 from kubernaut_ray.kube.embedded.status import ApiStatus, forbidden
 from kubernaut_ray.kube.embedded.watching import _filter, _shown
 from kubernaut_ray.kube.errors import Conflict, Gone, Unavailable
-from kubernaut_ray.kube.resources import APPROVAL_REQUEST, Resource
+from kubernaut_ray.kube.resources import APPROVAL_REQUEST, LEASE, Resource
 from serve_apps.admission import approvals, fencing
 from serve_apps.admission.approvals import Desk
 from serve_apps.admission.review import Allowed, Caller, Denied, Request
@@ -126,7 +126,11 @@ class SimClient(KubeClient):
         assert subresource is None
         kind = self._server.kind(resource)
         home = _home(kind, namespace or obj["metadata"].get("namespace"))
-        return _body(await self._write(lambda: self._server.replace(kind, home, obj["metadata"]["name"], obj)))
+        return _body(
+            await self._write(
+                lambda: self._server.replace(kind, home, obj["metadata"]["name"], obj), rough=resource != LEASE
+            )
+        )
 
     async def patch(
         self,
@@ -242,9 +246,12 @@ class SimClient(KubeClient):
         finally:
             await self._server.store.settled()
 
-    async def _write(self, work: Callable[[], Any], *, paused: str = "paused") -> Any:
+    async def _write(self, work: Callable[[], Any], *, paused: str = "paused", rough: bool = True) -> Any:
+        """Most writes of a Lease are left alone: they are many, and say little."""
         await self._begin()
         faults = self._faults
+        if not rough and faults.rng.random() < 0.9:
+            return await self._arrive(work)
         if self.life.mortal and faults.hits("crash"):
             self.life.die()
         if faults.hits("refused"):
@@ -255,7 +262,9 @@ class SimClient(KubeClient):
             nap = faults.nap()
             self.life.asleep_until = asyncio.get_running_loop().time() + nap
             # Whoever waits for the answer may have given up long before the write arrives: it arrives all the same.
-            result = await asyncio.shield(asyncio.ensure_future(self._arrive(work, nap)))
+            arriving = asyncio.ensure_future(self._arrive(work, nap))
+            arriving.add_done_callback(lambda done: done.cancelled() or done.exception())
+            result = await asyncio.shield(arriving)
         else:
             result = await self._arrive(work)
         if self.life.mortal and faults.hits("crash"):
@@ -267,14 +276,14 @@ class SimClient(KubeClient):
     async def _arrive(self, work: Callable[[], Any], after: float = 0.0) -> Any:
         if after:
             await asyncio.sleep(after)
-        self._server.writer = self.life.name
+        self._server.writer, self._server.late = self.life.name, after > 0
         try:
             result = work()
             return await result if asyncio.iscoroutine(result) else result
         except ApiStatus as error:
             raise _error(error) from error
         finally:
-            self._server.writer = ""
+            self._server.writer, self._server.late = "", False
             await self._server.store.settled()
 
     async def _begin(self) -> None:

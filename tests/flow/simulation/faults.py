@@ -85,7 +85,7 @@ class Faults:
 
     def nap(self) -> float:
         """Seconds that a process sleeps: shorter than its Lease lasts, longer, or until its successor has done all the work."""
-        return self.rng.uniform(*self.rng.choice(((20.0, 80.0), (110.0, 250.0), (600.0, 1500.0))))
+        return self.rng.uniform(*self.rng.choice(((20.0, 200.0), (350.0, 700.0), (900.0, 1800.0))))
 
     def latency(self) -> float:
         """Seconds that a call takes: this is what interleaves everything with everything."""

@@ -125,8 +125,8 @@ class Twice:
         return getattr(self._controller, name)
 
 
-LEASE = 90.0
-"""Seconds. Six times of what is usual: each renewal is a write, and most of them say nothing."""
+LEASE = 300.0
+"""Seconds. Twenty times of what is usual: each renewal is a write, and most of them say nothing."""
 Build = Callable[["World", Deps, Life], Any]
 BUILDERS: Mapping[str, Build] = {
     "remediation": lambda world, deps, life: RemediationController(deps),

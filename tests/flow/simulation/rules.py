@@ -42,7 +42,7 @@ class Rules:
         self, server: Server, now: Callable[[], datetime], *, overall: timedelta, chain: int, truth: Truth, leased: bool
     ) -> None:
         self._store, self._now, self._overall, self._leased = server.store, now, overall, leased
-        self._writer = lambda: server.writer
+        self._writer, self._slept = (lambda: server.writer), (lambda: server.late)
         self._owners: dict[str, tuple[str, str]] = {}
         """By Lease of a block: the process that has it, and the Lease by which that lives."""
         self._chain, self._truth = chain, truth
@@ -61,6 +61,8 @@ class Rules:
         """What was there and is gone: deleted by people, called off, or gone with its owner."""
         self.situations: Counter[str] = Counter()
         """How often what is to be judged came about at all: a rule over nothing says nothing."""
+        self._late: set[str] = set()
+        """UIDs of what processes created that had slept over the end of its request."""
         self._made: Counter[Child] = Counter()
         self._runs: dict[str, str] = {}
         self._approved: dict[str, str] = {}
@@ -177,7 +179,11 @@ class Rules:
             request = self._store.get("remediationrequests.kubernaut.ai", meta["namespace"], owner)
             if kind in _WORK and request is not None:
                 phase = phase_of(request.obj)
-                self.hold(phase not in TERMINAL, f"{kind} {name} was created after {owner} was {phase}")
+                if phase in TERMINAL and self._slept():
+                    self._late.add(meta["uid"])  # It may be created; nothing may come of it.
+                    self.situations[f"late {kind}"] += 1
+                else:
+                    self.hold(phase not in TERMINAL, f"{kind} {name} was created after {owner} was {phase}")
 
     def _run(self, event: Event, run: Obj) -> None:
         """One run an execution, whatever its engine, one a leave, one at a time on a target, none without the leave that it needs."""
@@ -196,6 +202,7 @@ class Rules:
         owner = Ownership.of(run)
         self.hold(target not in self._live, f"two runs at a time on {target}")
         self._live[target] = uid
+        self.hold(owner.execution_uid not in self._late, f"{owner.execution} ran, and was created when all was over")
         first = self._runs.setdefault(owner.execution_uid, uid)
         self.hold(first == uid, f"{owner.execution} made the {kind} {name} a second time")
         home = names.SYSTEM_NAMESPACE

@@ -145,6 +145,8 @@ class Server:
         self.store = Store(MemoryLog())
         self.writer = ""
         """The process whose write is being made."""
+        self.late = False
+        """Whether that process slept while the write was on its way."""
         self.registry = Registry()
         self.registry.add(builtin_kinds())
         self.objects = Objects(self.store)

@@ -270,7 +270,7 @@ def _read_once() -> Iterator[None]:
 @contextlib.contextmanager
 def _patient() -> Iterator[None]:
     """Look at Leases that others hold as rarely as they are renewed."""
-    with mock.patch.object(shard_lease, "POLL", 20.0):
+    with mock.patch.object(shard_lease, "POLL", 60.0):
         yield
 
 
