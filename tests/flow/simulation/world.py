@@ -51,8 +51,6 @@ from tests.flow.simulation.virtual import Stuck, VirtualLoop
 from tests.lifecycles import phase_of
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-CHAIN = 2
-"""So many remediations of a target in a row that did not help, and a person takes over."""
 PAUSE = 90.0
 """Seconds between two alerts in a long run: as many incidents live at a time as in a short one, and each costs the same."""
 _ROUTING = """
@@ -109,14 +107,14 @@ class World:
         self._hash = hashlib.blake2b(digest_size=16)
         self._log: list[str] | None = [] if keep_log else None
         webhook = seed % 2 == 1
-        self.settings = _settings(folder, webhook, verified=seed % 3 != 0)
+        self.settings = _settings(folder, webhook, verified=seed % 3 != 0, chain=1 + seed % 2)
         self.key = _key(folder, seed)
         self.desk = Desk(self.key, _NoCatalog(), _anybody, names.PLATFORM_USER, self.now) if webhook else None
         self.leased = seed % 3 != 1
         self.server = Server()
         overall = timedelta(seconds=self.settings.orchestrator.global_timeout)
         self.rules = Rules(
-            self.server, self.now, overall=overall, chain=CHAIN, truth=self._was_well, leased=self.leased
+            self.server, self.now, overall=overall, chain=self.settings.orchestrator.ineffective_chain, truth=self._was_well, leased=self.leased
         )
         self.statistics, self.channels, self.investigator = Statistics(self), Channels(self), Investigator(self)
         self.effects = Effects(self)
@@ -220,14 +218,14 @@ async def _anybody(_: UserInfo) -> bool:
     return True
 
 
-def _settings(folder: Path, webhook: bool, *, verified: bool) -> Settings:
+def _settings(folder: Path, webhook: bool, *, verified: bool, chain: int) -> Settings:
     (folder / "routing.yaml").write_text(_ROUTING)
     return Settings(
         data_dir=folder,
         admission=AdmissionSettings(mode="required" if webhook else "off"),
         approval=ApprovalSettings(signing_key=folder / "approvals.pem"),
         orchestrator=OrchestratorSettings(
-            retention=2400 if verified else 1200, termination_rate_limit=0.9, ineffective_chain=CHAIN
+            retention=2400 if verified else 1200, termination_rate_limit=0.9, ineffective_chain=chain
         ),
         execution=ExecutionSettings(budget_per_namespace=0),
         effectiveness=EffectivenessSettings(
