@@ -190,9 +190,7 @@ class Fleet:
             else:
                 return
 
-    def _make(
-        self, kind: str, part: ShardRange, life: Life, place: str
-    ) -> tuple[WorkQueue, Any, ControlLoop]:
+    def _make(self, kind: str, part: ShardRange, life: Life, place: str) -> tuple[WorkQueue, Any, ControlLoop]:
         world = self._world
         settings = world.settings.fleet
         client = SimClient(world.server, world.faults, life, desk=world.desk)

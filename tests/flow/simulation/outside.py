@@ -478,11 +478,18 @@ class Actors:
         elif dice < 0.32:
             await self._fail_pod(name, uid)
             await self._told_of_job(
-                name, uid, {"active": None, "failed": 1, "conditions": [_condition("Failed", at(), "BackoffLimitExceeded")]}
+                name,
+                uid,
+                {"active": None, "failed": 1, "conditions": [_condition("Failed", at(), "BackoffLimitExceeded")]},
             )
         else:
             await self._world.effects.come(target, self._runner)
-            ended = {"active": None, "succeeded": 1, "completionTime": at(), "conditions": [_condition("Complete", at())]}
+            ended = {
+                "active": None,
+                "succeeded": 1,
+                "completionTime": at(),
+                "conditions": [_condition("Complete", at())],
+            }
             await self._told_of_job(name, uid, ended)
 
     async def _job_of(self, name: str, uid: str) -> Any:

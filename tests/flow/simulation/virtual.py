@@ -59,9 +59,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now.append(handle)
         return handle
 
-    def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Any:
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
         handle = _Handle(callback, args, context, when)
         heappush(self._due, (when, next(self._turns), handle))
         return handle
@@ -93,7 +91,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 handle.context.run(handle.callback, *handle.args)
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - as the loops of asyncio do
                 self.call_exception_handler({"message": f"{handle.callback} raised", "exception": error})
 
     def _note(self, _: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

@@ -114,7 +114,12 @@ class World:
         self.server = Server()
         overall = timedelta(seconds=self.settings.orchestrator.global_timeout)
         self.rules = Rules(
-            self.server, self.now, overall=overall, chain=self.settings.orchestrator.ineffective_chain, truth=self._was_well, leased=self.leased
+            self.server,
+            self.now,
+            overall=overall,
+            chain=self.settings.orchestrator.ineffective_chain,
+            truth=self._was_well,
+            leased=self.leased,
         )
         self.statistics, self.channels, self.investigator = Statistics(self), Channels(self), Investigator(self)
         self.effects = Effects(self)
