@@ -1,6 +1,7 @@
-"""The fleet: one detached, named Ray actor per kind and range of shards, and one that watches the cluster's events.
+"""The fleet: a controller per kind and range of shards, and one watcher of the cluster's events, in detached, named Ray actors.
 
-This is the only place that says how such an actor is made.
+In a cluster each lives in an actor of its own. On one machine those with little to do share one (``fleet.together``). This is
+the only place that says how such an actor is made.
 
 ``Fleet`` is used by the runtime that brings the system up. It reads what should run from the settings, makes it so
 (``ensure``, as often as one likes), watches over it (``supervise``), and ends it in good order (``drain``). Ray restarts an
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ import ray
 import structlog
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from actors.controller_actor import BUILDERS, ControllerActor
-from actors.event_watcher.actor import EventWatcherActor
+from actors.controller_actor import BUILDERS
+from actors.host import ControllerHost
 from actors.resident import EVENT_WATCHER, ActorSpec
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control import shards
@@ -30,6 +31,10 @@ from kubernaut_ray.settings import Settings
 
 NAMESPACE = "kubernaut"
 PREFIX = "controller:"
+SHARED = "controllers"
+"""The actor of those that share one."""
+ALONE = frozenset({"remediationrequests"})
+"""What has the most to do never shares."""
 CONTROL_GROUP = "control"
 CALL_TIMEOUT = 5.0
 DRAIN_TIMEOUT = 30.0
@@ -43,10 +48,26 @@ Handle = Any
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """One Ray actor and who lives in it. Those who share it are started, replaced and ended together."""
+
+    name: str
+    residents: tuple[ActorSpec, ...]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {spec.name: spec.digest for spec in self.residents}
+
+
+@dataclass(frozen=True, slots=True)
 class FleetPlan:
     """Which actors should run."""
 
-    actors: tuple[ActorSpec, ...]
+    hosts: tuple[Host, ...]
+
+    @property
+    def residents(self) -> tuple[ActorSpec, ...]:
+        return tuple(spec for host in self.hosts for spec in host.residents)
 
     @classmethod
     def of(
@@ -77,7 +98,22 @@ class FleetPlan:
         if settings.event_watcher.enabled and endpoints.gateway:
             whole = shards.ShardRange()
             specs.append(ActorSpec("events", whole.first, whole.last, role=EVENT_WATCHER, **common))
-        return cls(tuple(replace(spec, digest=digest(spec)) for spec in specs))
+        together = settings.fleet.together
+        return cls(
+            housed(
+                [replace(spec, digest=digest(spec)) for spec in specs],
+                together=settings.kubeconfig is None if together is None else together,
+            )
+        )
+
+
+def housed(specs: Sequence[ActorSpec], *, together: bool) -> tuple[Host, ...]:
+    """Give each an actor of its own; or one to all that are not divided, but for ``ALONE``. One alone keeps its own name."""
+    sharing = [s for s in specs if s.shards == shards.ShardRange() and s.plural not in ALONE] if together else []
+    if len(sharing) < 2:
+        sharing = []
+    own = [Host(spec.name, (spec,)) for spec in specs if spec not in sharing]
+    return (*own, Host(SHARED, tuple(sharing))) if sharing else tuple(own)
 
 
 def digest(spec: ActorSpec) -> str:
@@ -96,15 +132,15 @@ class Fleet:
 
     async def ensure(self) -> None:
         """Start what is missing, replace what has another configuration, end what is no longer planned."""
-        wanted = {spec.name for spec in self._plan.actors}
+        wanted = {host.name for host in self._plan.hosts}
         stale = [name for name in running() if name not in wanted]
         if stale:
             log.info("fleet.retiring", actors=stale)
             await self._end(stale)
-        await asyncio.gather(*(self._ensure(spec) for spec in self._plan.actors))
+        await asyncio.gather(*(self._ensure(host) for host in self._plan.hosts))
 
     async def ready(self, timeout: float = 60.0) -> None:
-        """Wait until every actor's loop runs (or stands by for another owner). Raises ``TimeoutError`` naming the others."""
+        """Wait until every controller's loop runs (or stands by for another owner). Raises ``TimeoutError`` naming the others."""
         pending: dict[str, str] = {}
         try:
             async with asyncio.timeout(timeout):
@@ -123,7 +159,7 @@ class Fleet:
             raise TimeoutError(f"controllers not ready after {timeout:.0f} s: {waiting}") from None
 
     async def health(self) -> dict[str, dict[str, Any]]:
-        """Ask every planned actor; one that cannot answer has ``ok`` false and says why."""
+        """Ask every planned resident, by its name; one that cannot answer has ``ok`` false and says why."""
         return await self._ask("health")
 
     async def stats(self) -> dict[str, dict[str, Any]]:
@@ -131,10 +167,11 @@ class Fleet:
 
     async def wake(self, plural: str, namespace: str, name: str) -> None:
         """Have an object looked at soon, by whoever owns it."""
-        for spec in self._plan.actors:
-            handle = find(spec.name) if spec.plural == plural else None
-            if handle is not None:
-                handle.wake.remote(namespace, name)
+        for host in self._plan.hosts:
+            for spec in host.residents:
+                handle = find(host.name) if spec.plural == plural else None
+                if handle is not None:
+                    handle.wake.remote(spec.name, namespace, name)
 
     async def supervise(self, interval: float = 5.0) -> None:
         """Look after the actors until cancelled."""
@@ -145,47 +182,49 @@ class Fleet:
     async def check(self) -> None:
         """One round of supervision: make anew what is gone, and what did not answer well several times in a row."""
         healths = await self.health()
-        for spec in self._plan.actors:
-            health = healths[spec.name]
-            if health["ok"]:
-                self._missed.pop(spec.name, None)
+        for host in self._plan.hosts:
+            ill = {spec.name: healths[spec.name] for spec in host.residents if not healths[spec.name]["ok"]}
+            if not ill:
+                self._missed.pop(host.name, None)
                 continue
-            missed = self._missed[spec.name] = self._missed.get(spec.name, 0) + 1
-            log.warning("fleet.unhealthy", actor=spec.name, error=health.get("error"), missed=missed)
-            if health.get("gone"):
-                await self._ensure(spec)
+            missed = self._missed[host.name] = self._missed.get(host.name, 0) + 1
+            for name, health in ill.items():
+                log.warning("fleet.unhealthy", actor=name, error=health.get("error"), missed=missed)
+            if any(health.get("gone") for health in ill.values()):
+                await self._ensure(host)
             elif missed >= FAILED_CHECKS:
-                await self._replace(spec)
-                self._missed.pop(spec.name, None)
+                await self._replace(host)
+                self._missed.pop(host.name, None)
 
     async def drain(self) -> None:
         """End every controller actor of the namespace, planned or not, letting each finish what it has in hand."""
         await self._end(running())
 
-    async def _ensure(self, spec: ActorSpec) -> None:
-        handle = find(spec.name)
+    async def _ensure(self, host: Host) -> None:
+        handle = find(host.name)
         if handle is not None:
             try:
                 health = await _call(handle, "health")
             except (RayError, TimeoutError) as error:
-                log.info("fleet.no_answer", actor=spec.name, error=type(error).__name__)
+                log.info("fleet.no_answer", actor=host.name, error=type(error).__name__)
                 if not isinstance(error, RayActorError):
                     return  # busy starting: supervision decides
             else:
-                if health["digest"] == spec.digest:
+                old = {name: told["digest"] for name, told in health.items()}
+                if old == host.digests:
                     return
-                log.info("fleet.redeploying", actor=spec.name, old=health["digest"], new=spec.digest)
-            await self._end([spec.name])
-        start(spec, env=self._env)
-        log.info("fleet.started", actor=spec.name)
+                log.info("fleet.redeploying", actor=host.name, old=old, new=host.digests)
+            await self._end([host.name])
+        start(host, env=self._env)
+        log.info("fleet.started", actor=host.name, residents=list(host.digests))
 
-    async def _replace(self, spec: ActorSpec) -> None:
-        handle = find(spec.name)
+    async def _replace(self, host: Host) -> None:
+        handle = find(host.name)
         if handle is not None:
             ray.kill(handle)
-            await _gone(spec.name)
-        start(spec, env=self._env)
-        log.info("fleet.replaced", actor=spec.name)
+            await _gone(host.name)
+        start(host, env=self._env)
+        log.info("fleet.replaced", actor=host.name)
 
     async def _end(self, names: Iterable[str]) -> None:
         async def one(name: str) -> None:
@@ -202,23 +241,27 @@ class Fleet:
         await asyncio.gather(*(one(name) for name in names))
 
     async def _ask(self, method: str) -> dict[str, dict[str, Any]]:
-        async def one(name: str) -> dict[str, Any]:
-            handle = find(name)
+        async def one(host: Host) -> dict[str, dict[str, Any]]:
+            handle = find(host.name)
             if handle is None:
-                return {"ok": False, "gone": True, "error": "no such actor"}
+                return {name: {"ok": False, "gone": True, "error": "no such actor"} for name in host.digests}
             try:
-                answer: dict[str, Any] = await _call(handle, method)
+                told: dict[str, dict[str, Any]] = await _call(handle, method)
             except RayTaskError as error:
-                return {"ok": False, "error": str(error.cause)}
+                told, why = {}, str(error.cause)
             except (RayError, TimeoutError) as error:
-                return {"ok": False, "error": type(error).__name__}
-            return answer
+                told, why = {}, type(error).__name__
+            else:
+                why = "lives there no more"
+            return {name: told.get(name, {"ok": False, "error": why}) for name in host.digests}
 
-        names = [spec.name for spec in self._plan.actors]
-        return dict(zip(names, await asyncio.gather(*(one(name) for name in names)), strict=True))
+        answers: dict[str, dict[str, Any]] = {}
+        for answer in await asyncio.gather(*(one(host) for host in self._plan.hosts)):
+            answers |= answer
+        return answers
 
 
-def start(spec: ActorSpec, *, env: Mapping[str, str] | None = None) -> Handle:
+def start(host: Host, *, env: Mapping[str, str] | None = None) -> Handle:
     """Make one actor, with every option in view. An actor of that name that exists already is returned as it is."""
     options: dict[str, Any] = {
         "num_cpus": 0,  # it waits, mostly; CPUs are for replicas
@@ -226,14 +269,14 @@ def start(spec: ActorSpec, *, env: Mapping[str, str] | None = None) -> Handle:
         "max_task_retries": 0,  # a call with an unknown outcome is the caller's to repeat
         "concurrency_groups": {CONTROL_GROUP: 4},  # health and stats have their own thread and loop
     }
-    make: Any = ray.remote(**options)(EventWatcherActor if spec.role == EVENT_WATCHER else ControllerActor)
+    make: Any = ray.remote(**options)(ControllerHost)
     return make.options(
-        name=spec.name,
+        name=host.name,
         namespace=NAMESPACE,
         lifetime="detached",  # it outlives the driver that made it
         get_if_exists=True,
         runtime_env={"env_vars": dict(env)} if env else None,
-    ).remote(asdict(spec))
+    ).remote([asdict(spec) for spec in host.residents])
 
 
 def find(name: str) -> Handle | None:
@@ -247,7 +290,7 @@ def find(name: str) -> Handle | None:
 def running() -> list[str]:
     """Return the names of the fleet's actors that Ray knows in our namespace."""
     listed = (a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE)
-    return sorted(name for name in listed if name.startswith(PREFIX) or name == EVENT_WATCHER)
+    return sorted(name for name in listed if name.startswith(PREFIX) or name in {SHARED, EVENT_WATCHER})
 
 
 async def _call(

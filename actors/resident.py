@@ -2,7 +2,7 @@
 
 Ray restarts a killed actor by calling the constructor again, so that is where the work begins: no caller is needed. What it
 is given is JSON; what it keeps is cache. ``controller_actor.py`` and ``event_watcher/actor.py`` say what the work is,
-``fleet.py`` turns the classes into actors; tests use them as they are.
+``host.py`` and ``fleet.py`` make actors of them; tests use the classes as they are.
 
 ``health`` and ``stats`` only read plain values, for Ray calls them on another thread's loop while this one works.
 """
@@ -90,6 +90,10 @@ class Resident:
         self._began = self._beat = time.monotonic()
         self._error = ""
         self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def name(self) -> str:
+        return self._spec.name
 
     async def health(self) -> dict[str, Any]:
         """Whether the loop lives; ``ok`` is false when it ended unasked or its event loop stands still."""

@@ -6,6 +6,7 @@ Outside Ray (plain tests of the actor class) nothing is exported.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kubernaut_ray.control.stats import BUCKETS
@@ -97,8 +98,12 @@ def _in_ray() -> bool:
 
 
 def _controller_metrics() -> dict[str, Any]:
-    if not _in_ray():
-        return {}
+    return _registered() if _in_ray() else {}
+
+
+@cache
+def _registered() -> dict[str, Any]:
+    """Once a process: several controllers may share it."""
     from ray.util.metrics import Counter, Gauge, Histogram
 
     return {

@@ -21,7 +21,7 @@ ROUTE = f"{PREFIX}/prometheus"
 
 PARTS = {
     "gateway": re.compile(r"ray::(.*:)?ServeReplica:gateway:"),
-    "controller": re.compile(r"ray::(.*:)?ControllerActor\b"),
+    "controller": re.compile(r"ray::(.*:)?ControllerHost\b"),
     "catalog owner": re.compile(r"ray::(.*:)?CatalogOwner\b"),
     "API server": re.compile(r"\S+ -m kubernaut_ray\.kube\.embedded "),
 }

@@ -392,6 +392,9 @@ class CatalogSettings(Group):
 class FleetSettings(Group):
     shards: dict[str, Annotated[int, Field(ge=1, le=names.SHARD_BLOCKS)]] = {}
     """Actors a kind (by plural), 1 where not named, at most 16: shards change hands in blocks of 4."""
+    together: bool | None = None
+    """Whether controllers that are not divided share one process, all but the RemediationRequests'. ``None``: where the API
+    server is embedded, so that one machine starts sooner; in a cluster each has its own."""
     concurrency: Annotated[int, Field(ge=1)] = 16
     """Reconciles at a time in one actor."""
     resync_interval: Seconds = 300

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from actors.workflow_execution import engines, leave, marks
 from actors.workflow_execution.queue import Entry
-from actors.workflow_execution.registered import Away, Lookup, Records, Registered
+from actors.workflow_execution.registered import Away, Records, Registered, look_up
 from actors.workflow_execution.signatures import UNASKED, Signature, Signatures
 from kubernaut_ray import names
 from kubernaut_ray.clock import Clock, utcnow
@@ -71,7 +71,7 @@ class Reader:
         self._namespace = settings.execution.namespace
         self._engines = tuple(engines.ALL[name] for name in settings.execution.engines)
         self._checks_leave = settings.admission.required
-        self._lookup, self._signatures = Lookup(records), Signatures(client, settings)
+        self._records, self._signatures = records, Signatures(client, settings)
 
     async def observe(self, key: Key) -> Observed | None:
         """Read one execution and its surroundings; ``None`` when it is gone."""
@@ -89,7 +89,7 @@ class Reader:
             ended, asked, workflow, signature, others = await asyncio.gather(
                 self._ended(execution),
                 self._leave(execution),
-                self._lookup.of(execution),
+                look_up(self._records, execution),
                 self._signatures.of(execution),
                 self._others(execution),
             )
@@ -137,7 +137,7 @@ class Reader:
         """Have the API server and its webhooks judge what would be created; it creates nothing."""
         if execution.status.phase is not Phase.PENDING:
             return Observed(execution)
-        workflow, signature = await asyncio.gather(self._lookup.of(execution), self._signatures.of(execution))
+        workflow, signature = await asyncio.gather(look_up(self._records, execution), self._signatures.of(execution))
         engine = engines.chosen(execution, self._execution.engines)
         if engine is None or not isinstance(workflow, Workflow) or any(engine.problems(execution, workflow)):
             return Observed(execution, workflow=workflow, signature=signature)

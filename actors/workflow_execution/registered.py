@@ -1,12 +1,12 @@
 """What the catalog holds of the workflow that is about to run, and whether exactly that may run with these parameters.
 
-A model chose the parameters and a person may have replaced them, minutes ago and elsewhere; the last look is here, right
-before anything is created, against the schema that the bundle's digest pins. What cannot be looked up is waited for.
+A model chose the parameters and a person may have replaced them, minutes ago and elsewhere, and the workflow may have been
+disabled since; the last look is here, right before anything is created, against the schema that the bundle's digest pins.
+What cannot be looked up is waited for.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,11 +15,12 @@ from actors.workflow_execution.marks import TARGET_PARAMETER
 from catalog.parameters import validate_parameters
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.contracts.grants import pinned
+from kubernaut_ray.crds.enums import WorkflowStatus
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.errors import KubernautError
 
-KEPT = 256
-"""Records remembered, by id and digest: under a digest nothing that is checked here ever changes."""
+WITHDRAWN = frozenset({WorkflowStatus.DISABLED, WorkflowStatus.ARCHIVED})
+"""What somebody has taken back runs no more, chosen and approved or not. A newer version takes nothing back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +40,13 @@ class Records(Protocol):
     async def workflow(self, workflow_id: str) -> Workflow | None: ...
 
 
-class Lookup:
-    """Asks the catalog once for each pinned workflow."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._known: OrderedDict[tuple[str, str], Workflow] = OrderedDict()
-
-    async def of(self, execution: WorkflowExecution) -> Registered:
-        ref = execution.spec.workflow_ref
-        key = (ref.workflow_id, digest_of(execution))
-        if key in self._known:
-            self._known.move_to_end(key)
-            return self._known[key]
-        try:
-            found = await self._records.workflow(ref.workflow_id)
-        except KubernautError as error:
-            # Also what is no passing fault, such as credentials that are refused: unchecked it does not run either way.
-            return Away(str(error))
-        if found is not None and found.container_digest == key[1]:
-            self._known[key] = found
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        return found
+async def look_up(records: Records, execution: WorkflowExecution) -> Registered:
+    """Ask the catalog, each time: what is remembered may have been withdrawn."""
+    try:
+        return await records.workflow(execution.spec.workflow_ref.workflow_id)
+    except KubernautError as error:
+        # Also what is no passing fault, such as credentials that are refused: unchecked it does not run either way.
+        return Away(str(error))
 
 
 def digest_of(execution: WorkflowExecution) -> str:
@@ -82,6 +67,10 @@ def problems(execution: WorkflowExecution, workflow: Workflow) -> Iterator[str]:
         what = f"is pinned to {wanted}" if wanted else "is pinned to no digest"
         yield f"the execution {what}, and the catalog holds {workflow.workflow_name} {workflow.version} as {there or 'none'}"
         return
+    if workflow.status in WITHDRAWN:
+        by = f" by {workflow.status_changed_by}" if workflow.status_changed_by else ""
+        why = workflow.status_changed_reason or "no reason given"
+        yield f"workflow {workflow.workflow_name} {workflow.version} was {workflow.status}{by}: {why}"
     if str(workflow.execution_engine) != ref.engine:
         yield f"the execution asks for engine {ref.engine!r}, and the workflow's schema for {workflow.execution_engine}"
     given = {name: value for name, value in execution.spec.parameters.items() if name != TARGET_PARAMETER}

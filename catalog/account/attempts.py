@@ -205,6 +205,7 @@ def _execution(facts: Sequence[Fact]) -> ExecutionStory | None:
         container_image=data.text("container_image"),
         target=data.text("target_resource"),
         parameters=data.pairs("parameters"),
+        engine=started.data.text("engine") if started else "",
         pipeline_run=data.text("pipeline_run") or (started.data.text("pipeline_run") if started else ""),
         started=begun,
         ended=end.at if end else None,

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from catalog.account.facts import Data, Fact
 from catalog.account.walk import TERMINAL, TRANSITION
-from kubernaut_ray.contracts.timeline import PhaseSpan, Step
+from kubernaut_ray.contracts.timeline import PhaseSpan, Step, run_kind
 from kubernaut_ray.contracts.vocabulary import EVENT_TYPES
 
 LONGEST = 600
@@ -161,8 +161,7 @@ def _what_a_child_did(event_type: str, data: Data) -> str:
         case ["orchestrator", "approval", _]:
             return _joined(text("decision"), text("message"))
         case ["workflow", "started"]:
-            kind = "Job" if text("engine") == "job" else "PipelineRun"
-            return f"{_workflow(data)} began as {kind} {text('pipeline_run')}"
+            return f"{_workflow(data)} began as {run_kind(text('engine'))} {text('pipeline_run')}"
         case ["workflow", "completed"]:
             results = ", ".join(f"{name}: {value}" for name, value in data.pairs("results").items())
             return f"{_workflow(data)} succeeded{f' ({results})' if results else ''}"

@@ -148,7 +148,7 @@ def _facts(attempt: Attempt) -> Iterable[tuple[str, str]]:
         yield "Refused", why
     if (run := attempt.execution) is not None:
         took = f" in {lasted(run.seconds)}" if run.seconds is not None else ""
-        yield "Execution", f"{run.outcome or 'running'}{took}, PipelineRun {run.pipeline_run or '(none)'}"
+        yield "Execution", f"{run.outcome or 'running'}{took}, {run.run}"
         if run.failure is not None:
             where = "/".join(part for part in (run.failure.task, run.failure.step) if part)
             code = f", exit code {run.failure.exit_code}" if run.failure.exit_code is not None else ""

@@ -15,6 +15,7 @@ from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.base import Contract
 from kubernaut_ray.contracts.recorded import Withheld
 from kubernaut_ray.crds.base import Timestamp
+from kubernaut_ray.crds.enums import ExecutionEngine
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -201,6 +202,11 @@ class Failure(Contract):
     """It may have changed something before it failed."""
 
 
+def run_kind(engine: str) -> str:
+    """Return the kind of object that an engine runs a workflow as."""
+    return "Job" if engine == ExecutionEngine.JOB else "PipelineRun"
+
+
 class ExecutionStory(Contract):
     name: str
     workflow_id: str = ""
@@ -209,7 +215,9 @@ class ExecutionStory(Contract):
     container_image: str = ""
     target: str = ""
     parameters: dict[str, str] = {}
+    engine: str = ""
     pipeline_run: str = ""
+    """The run's name, of whatever kind the engine makes."""
     started: Timestamp | None = None
     ended: Timestamp | None = None
     seconds: Seconds | None = None
@@ -217,6 +225,11 @@ class ExecutionStory(Contract):
     """``completed``, ``failed``, ``cancelled``; empty while it runs."""
     results: dict[str, str] = {}
     failure: Failure | None = None
+
+    @property
+    def run(self) -> str:
+        """The run by its kind and name."""
+        return f"{run_kind(self.engine)} {self.pipeline_run or '(none)'}"
 
 
 class Recovery(Contract):

@@ -10,7 +10,7 @@ import pytest
 from actors.controller_actor import BUILDERS
 from actors.event_watcher.occurrence import Verdict
 from actors.event_watcher.stats import WatcherStats
-from actors.fleet import FleetPlan
+from actors.fleet import FleetPlan, housed
 from actors.resident import EVENT_WATCHER, ActorSpec
 from actors.telemetry import Telemetry, WatcherTelemetry
 from kubernaut_ray.contracts.endpoints import Endpoints
@@ -29,8 +29,8 @@ def plan(data_dir: Path, gateway: str = "", **settings: Any) -> FleetPlan:
 
 def test_one_actor_a_kind_unless_the_settings_say_more(tmp_path: Path) -> None:
     """Every kind is run; shards divide a kind among several actors with names of their own."""
-    assert [spec.plural for spec in plan(tmp_path).actors] == list(BUILDERS)
-    names = [spec.name for spec in plan(tmp_path, fleet={"shards": {"aianalyses": 2}}).actors]
+    assert [spec.plural for spec in plan(tmp_path).residents] == list(BUILDERS)
+    names = [spec.name for spec in plan(tmp_path, fleet={"shards": {"aianalyses": 2}}).residents]
     assert [name for name in names if "aianalyses" in name] == [
         "controller:aianalyses:00-31",
         "controller:aianalyses:32-63",
@@ -40,18 +40,39 @@ def test_one_actor_a_kind_unless_the_settings_say_more(tmp_path: Path) -> None:
 
 def test_one_event_watcher_where_there_is_a_gateway(tmp_path: Path) -> None:
     """It is planned beside the controllers, under a name of its own, unless there is nowhere to send to or nobody wants it."""
-    made = plan(tmp_path, gateway="http://127.0.0.1:1").actors
+    made = plan(tmp_path, gateway="http://127.0.0.1:1").residents
     assert [spec.name for spec in made if spec.role == EVENT_WATCHER] == ["event-watcher"]
     assert len(made) == len(BUILDERS) + 1
     off = plan(tmp_path, gateway="http://127.0.0.1:1", event_watcher={"enabled": False})
-    assert len(off.actors) == len(plan(tmp_path).actors) == len(BUILDERS)
+    assert len(off.residents) == len(plan(tmp_path).residents) == len(BUILDERS)
+
+
+def test_one_machine_has_one_process_for_those_with_little_to_do(tmp_path: Path) -> None:
+    """Beside the embedded API server they share an actor; not the orchestrator, not what is divided, not in a cluster."""
+    made = plan(tmp_path, gateway="http://127.0.0.1:1", fleet={"shards": {"aianalyses": 2}})
+    shared = set(BUILDERS) - {"remediationrequests", "aianalyses"} | {"events"}
+    assert {host.name: {spec.plural for spec in host.residents} for host in made.hosts} == {
+        "controller:remediationrequests:00-63": {"remediationrequests"},
+        "controller:aianalyses:00-31": {"aianalyses"},
+        "controller:aianalyses:32-63": {"aianalyses"},
+        "controllers": shared,
+    }
+    for apart in (plan(tmp_path, fleet={"together": False}), plan(tmp_path, kubeconfig=str(tmp_path / "kubeconfig"))):
+        assert [host.name for host in apart.hosts] == [spec.name for spec in apart.residents]
+    assert len(plan(tmp_path, kubeconfig=str(tmp_path / "kubeconfig"), fleet={"together": True}).hosts) == 2
+
+
+def test_who_would_share_with_nobody_keeps_its_name(tmp_path: Path) -> None:
+    """One resident is no reason for a shared actor."""
+    [spec] = (spec for spec in plan(tmp_path).residents if spec.plural == "notificationrequests")
+    assert [host.name for host in housed([spec], together=True)] == [spec.name]
 
 
 def test_a_digest_tells_configurations_apart(tmp_path: Path) -> None:
     """The same configuration has the same digest; every difference that matters shows."""
 
     def digests(made: FleetPlan) -> tuple[str, ...]:
-        return tuple(spec.digest for spec in made.actors)
+        return tuple(spec.digest for spec in made.residents)
 
     assert digests(plan(tmp_path)) == digests(plan(tmp_path))
     assert digests(plan(tmp_path)) != digests(plan(tmp_path, gateway="http://127.0.0.1:1"))

@@ -12,8 +12,8 @@ from benchmarks._system import PARTS
     [
         ("ray::ServeReplica:gateway:gateway", "gateway"),
         ("ray::ServeReplica:gateway:gateway.handle_request", "gateway"),
-        ("ray::ControllerActor", "controller"),
-        ("ray::controller:notificationrequests:32-63:ControllerActor.__init__", "controller"),
+        ("ray::ControllerHost", "controller"),
+        ("ray::controller:notificationrequests:32-63:ControllerHost.__init__", "controller"),
         ("ray::CatalogOwner", "catalog owner"),
         ("ray::catalog-owner:CatalogOwner.append", "catalog owner"),
         ("/venv/bin/python -m kubernaut_ray.kube.embedded --data-dir /data --port 1", "API server"),

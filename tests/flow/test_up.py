@@ -237,7 +237,7 @@ async def test_a_killed_actor_comes_back_and_goes_on(running: Running, client: K
     remediation = remediation_of(answer)
     for pid in descendants(running.pid):
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        if "ControllerActor" in command:
+        if "ControllerHost" in command:
             os.kill(pid, signal.SIGKILL)
     done = await eventually(
         client, remediation, lambda r: bool(r.status.overall_phase and r.status.overall_phase.terminal)

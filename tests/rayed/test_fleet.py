@@ -38,7 +38,7 @@ def plan(api_server: Path, namespace: str, tmp_path: Path) -> Callable[..., Any]
 
     (tmp_path / "token").write_text("unused")
 
-    def make(actors: int = 2, **fleet: Any) -> FleetPlan:
+    def make(actors: int = 2, gateway: str = "", **fleet: Any) -> FleetPlan:
         settings = Settings(
             data_dir=tmp_path,
             namespace=namespace,
@@ -46,7 +46,7 @@ def plan(api_server: Path, namespace: str, tmp_path: Path) -> Callable[..., Any]
         )
         return FleetPlan.of(
             settings,
-            Endpoints(data_storage="http://127.0.0.1:9/storage"),
+            Endpoints(data_storage="http://127.0.0.1:9/storage", gateway=gateway),
             kubeconfig=api_server,
             token_file=tmp_path / "token",
             builders=COURIERS,
@@ -186,3 +186,27 @@ async def test_draining_gives_the_leases_up(fleet: Any, kube: KubeClient, namesp
     await fleet.drain()
     assert fleets.running() == []
     assert await living() == []
+
+
+async def test_those_who_share_a_process_come_back_together(
+    fleet: Any, plan: Callable[..., Any], kube: KubeClient, namespace: str
+) -> None:
+    """Killed in the middle of work they lose nothing; each answers for itself, and all are drained with their process."""
+    from actors import fleet as fleets
+
+    shared = fleets.Fleet(plan(actors=1, gateway="http://127.0.0.1:9"))
+    await shared.ensure()
+    await shared.ready()
+    assert fleets.running() == [fleets.SHARED]
+    assert sorted(await pids(shared)) == ["controller:notificationrequests:00-63", "event-watcher"]
+    for index in range(40):
+        await kube.create(NOTIFICATION_REQUEST, courier.request(f"n{index}", namespace))
+        if index == 20:
+            [pid] = set((await pids(shared)).values())
+            os.kill(pid, signal.SIGKILL)
+    await all_sent(kube, namespace, 40)
+    await shared.ready()
+    stats = await shared.stats()
+    assert stats["event-watcher"]["state"] == stats["controller:notificationrequests:00-63"]["state"] == "running"
+    await shared.drain()
+    assert fleets.running() == []

@@ -9,12 +9,12 @@ import pytest
 from actors.workflow_execution import controller
 from actors.workflow_execution.decide import decide
 from actors.workflow_execution.observe import Observed
-from actors.workflow_execution.registered import Away, Lookup
+from actors.workflow_execution.registered import WITHDRAWN, Away, look_up
 from kubernaut_ray.contracts.catalog import Workflow, WorkflowParameter
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Create, Key
-from kubernaut_ray.crds.enums import ExecutionEngine, ParameterType
+from kubernaut_ray.crds.enums import ExecutionEngine, ParameterType, WorkflowStatus
 from kubernaut_ray.crds.enums import ExecutionFailureReason as Reason
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
@@ -117,16 +117,26 @@ def test_unchecked_it_does_not_run() -> None:
     assert "Data Storage is away" in last.failure_details.message
 
 
-async def test_the_catalog_is_asked_once_for_a_digest() -> None:
-    """What a digest pins never changes; what does not fit yet may be registered meanwhile."""
+async def test_what_was_withdrawn_since_does_not_run() -> None:
+    """Disabled after it was chosen: the refusal says by whom and why, and nothing remembered stands in for a look."""
     execution = pending()
-    shelf = Shelf()
-    lookup = Lookup(shelf)
-    assert await lookup.of(execution) is None
     workflow = build.registered(execution)
-    shelf.workflows[workflow.workflow_id] = workflow
-    assert [workflow, workflow] == [await lookup.of(execution) for _ in range(2)]
-    assert shelf.asked == 2
+    shelf = Shelf(workflow)
+    assert await look_up(shelf, execution) == workflow
+    told = {"status_changed_by": "ann", "status_changed_reason": "it deletes volumes"}
+    shelf.workflows[workflow.workflow_id] = build.registered(execution, status=WorkflowStatus.DISABLED, **told)
+    withdrawn = await look_up(shelf, execution)
+    assert isinstance(withdrawn, Workflow)
+    assert "was disabled by ann: it deletes volumes" in refused(execution, withdrawn)
+    assert "was archived" in refused(execution, build.registered(execution, status=WorkflowStatus.ARCHIVED))
+
+
+@pytest.mark.parametrize("status", sorted(set(WorkflowStatus) - WITHDRAWN))
+def test_a_newer_version_takes_nothing_back(status: WorkflowStatus) -> None:
+    """What was chosen and approved runs as it was, also when another version is offered now."""
+    execution = pending()
+    seen = Observed(execution, workflow=build.registered(execution, status=status))
+    assert decide(seen, NOW, SETTINGS).reason == "PipelineRunRequested"
 
 
 async def test_an_outage_of_the_catalog_only_delays() -> None:

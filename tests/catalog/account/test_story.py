@@ -68,9 +68,9 @@ def test_an_approved_fix_is_told_in_full():
         True, "Approved", "ann", "console", "go", 43,
     )  # fmt: skip
     assert attempt.execution is not None
-    assert (attempt.execution.outcome, attempt.execution.pipeline_run, attempt.execution.seconds) == (
+    assert (attempt.execution.outcome, attempt.execution.run, attempt.execution.seconds) == (
         "completed",
-        "wfe-1",
+        "PipelineRun wfe-1",
         9,
     )
     assert [(n.type, n.deliveries[0].sent) for n in found.notifications] == [("approval", True), ("completion", True)]
@@ -92,6 +92,13 @@ def test_a_judged_effect_is_told():
     )
     torn = stories.verified().without("effectiveness.assessment.completed")
     assert gaps(torn) == [("missing", "effectiveness.assessment.completed")]
+
+
+def test_a_job_is_called_a_job():
+    """The account names the kind of object that the engine made."""
+    (attempt,) = account(Told().opened().processed().analysed().executed(engine="job").ended()).attempts
+    assert attempt.execution is not None
+    assert attempt.execution.run == "Job wfe-1"
 
 
 def test_recovery_is_a_second_attempt():

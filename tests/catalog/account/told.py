@@ -208,7 +208,7 @@ class Told:
             message=said,
         )
 
-    def executed(self, end: str = "completed", **data: Any) -> Self:
+    def executed(self, end: str = "completed", engine: str = "tekton", **data: Any) -> Self:
         self.to("Executing", "WorkflowExecutionCreated")
         about = names.workflow_execution(self.remediation, self.attempt)
         run: dict[str, Any] = {
@@ -222,7 +222,7 @@ class Told:
             "pipeline_run": "wfe-1",
             **data,
         }
-        self.later(seconds=1).fact("workflow.started", about, **run)
+        self.later(seconds=1).fact("workflow.started", about, engine=engine, **run)
         self.later(seconds=9)
         match end:
             case "completed":
