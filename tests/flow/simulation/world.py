@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import orjson
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -166,6 +167,10 @@ class World:
         collector.cancel()
         await asyncio.gather(collector, jumps, return_exceptions=True)
         self.rules.rest()
+        for resource, _, entry in self.server.store.everything():
+            # Readers are given what is stored, and not a copy each.
+            whole = orjson.dumps(entry.obj) == entry.raw
+            self.rules.hold(whole, f"somebody changed {resource} {entry.obj['metadata']['name']} by reading it")
         for copy, times in self.channels.arrived.items():
             unmarked = times - self.channels.marked[copy]
             self.rules.hold(
