@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.ai_analysis.phases import TABLE as ANALYSIS
 from actors.approval.phases import TABLE as APPROVAL
+from actors.effectiveness.phases import TABLE as EFFECTIVENESS
 from actors.notification.phases import TABLE as NOTIFICATION
 from actors.remediation.phases import TABLE as REMEDIATION
 from actors.remediation_workflow.phases import TABLE as REGISTRATION
@@ -22,6 +23,7 @@ TABLES: Mapping[str, PhaseTable] = {
     "AIAnalysis": ANALYSIS,
     "RemediationApprovalRequest": APPROVAL,
     "WorkflowExecution": EXECUTION,
+    "EffectivenessAssessment": EFFECTIVENESS,
     "NotificationRequest": NOTIFICATION,
     "RemediationWorkflow": REGISTRATION,
 }
@@ -31,6 +33,7 @@ ONCE: Mapping[str, tuple[str, ...]] = {
     "AIAnalysis": ("startedAt", "completedAt", "selectedWorkflow"),
     "RemediationApprovalRequest": ("createdAt", "sealedDecision", "grant", "usedBy", "targetUid"),
     "WorkflowExecution": ("startTime", "completionTime", "pipelineRunUid", "failureDetails", "lockReleased"),
+    "EffectivenessAssessment": ("startedAt", "completedAt", "validUntil", "reason", "score", "effective"),
     "NotificationRequest": ("queuedAt", "completionTime"),
     "RemediationWorkflow": (),
 }

@@ -19,6 +19,7 @@ from kubernaut_ray import names
 from kubernaut_ray.clock import Clock, utcnow
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.control.decision import Key
+from kubernaut_ray.crds.enums import RemediationPhase
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
@@ -29,6 +30,7 @@ from kubernaut_ray.kube.resources import Resource
 from kubernaut_ray.kube.targets import target_uid
 from kubernaut_ray.settings import Settings
 
+_ENDED = frozenset(str(phase) for phase in RemediationPhase if phase.terminal)
 NOT_ASKED = Away("it was not asked")
 
 
@@ -42,6 +44,8 @@ class Observed:
     parts: tuple[Object, ...] = ()
     holder: WorkflowExecution | None = None
     """The execution that a foreign run was made for."""
+    ended: str = ""
+    """The phase in which its remediation has ended already; empty while that goes on, or is not there to be asked."""
     leave: leave.Asked = leave.NOTHING
     """This and the following are read where a run would be created next."""
     workflow: Registered = NOT_ASKED
@@ -82,13 +86,14 @@ class Reader:
         if run is None:
             if execution.status.phase is not Phase.PENDING or execution.status.pipeline_run_ref is not None:
                 return Observed(execution)
-            asked, workflow, signature, others = await asyncio.gather(
+            ended, asked, workflow, signature, others = await asyncio.gather(
+                self._ended(execution),
                 self._leave(execution),
                 look_up(self._records, execution),
                 self._signatures.of(execution),
                 self._others(execution),
             )
-            return Observed(execution, leave=asked, workflow=workflow, signature=signature, others=others)
+            return Observed(execution, ended=ended, leave=asked, workflow=workflow, signature=signature, others=others)
         if not marks.is_mine(execution, run):
             return Observed(execution, run, holder=await self._holder(run, key.namespace))
         watched = execution.status.phase in (None, Phase.PENDING, Phase.RUNNING)
@@ -145,6 +150,16 @@ class Reader:
         except ApiError as error:
             refusal = str(error)
         return Observed(execution, workflow=workflow, signature=signature, refusal=refusal)
+
+    async def _ended(self, execution: WorkflowExecution) -> str:
+        """Ask whether anybody still wants it: whoever created it may have slept for an hour between deciding and creating."""
+        ref = execution.spec.remediation_request_ref
+        try:
+            request = await self._client.get(resources.REMEDIATION_REQUEST, ref.name, execution.namespace)
+        except NotFound:
+            return ""  # It goes with its owner.
+        phase = str((request.get("status") or {}).get("overallPhase") or "")
+        return phase if request["metadata"]["uid"] == ref.uid and phase in _ENDED else ""
 
     async def _leave(self, execution: WorkflowExecution) -> leave.Asked:
         """Read what is known of a person's leave: nothing where decisions are not signed."""

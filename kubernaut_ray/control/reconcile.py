@@ -116,7 +116,7 @@ class Reconciler:
                 echoes.add(_version(effect.resource, result))
                 rests = rests and not (isinstance(effect, Create) and result.get("status"))
         written = ""
-        change = patch.diff(old.to_object(), new.to_object())
+        change = patch.diff(old.to_object(), new.to_object()) if new is not old else {}
         if change:
             self._fence.check()
             written = await self._write(key, change, version)

@@ -20,7 +20,7 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
     patch: Json = {key: None for key in old if key not in new}
     for key, value in new.items():
         before = old.get(key)
-        if type(value) is str:
+        if type(value) is str:  # most fields are
             if before != value:
                 patch[key] = value
         elif isinstance(before, Mapping) and isinstance(value, Mapping):
@@ -46,7 +46,7 @@ def apply(patch: Mapping[str, Any], target: Any) -> Json:
 
 def _same(one: Any, other: Any) -> bool:
     """Equal as JSON: ``1``, ``1.0`` are one number, ``True`` and ``1`` are not one value."""
-    if type(one) is str or type(other) is str:
+    if type(one) is str:  # most values are
         return bool(one == other)
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other

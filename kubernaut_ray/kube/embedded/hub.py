@@ -144,10 +144,20 @@ class Hub:
         if replay and since < floor:
             raise expired(f"too old resource version: {since} ({floor})")
         subscription = Subscription(keep, since)
-        for event in self._rings.get(resource, ()) if replay else ():
+        for event in self._after(resource, since) if replay else ():
             subscription.offer(event)
         self._subscriptions.setdefault(resource, set()).add(subscription)
         return subscription
+
+    def _after(self, resource: str, since: int) -> list[Event]:
+        """Return the ring's events after a version: mostly none or few, and so from the end."""
+        later: list[Event] = []
+        for event in reversed(self._rings.get(resource, ())):
+            if event.version <= since:
+                break
+            later.append(event)
+        later.reverse()
+        return later
 
     def unsubscribe(self, resource: str, subscription: Subscription) -> None:
         self._subscriptions.get(resource, set()).discard(subscription)

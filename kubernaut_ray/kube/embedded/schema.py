@@ -182,19 +182,21 @@ def prune(node: Node, value: Any, path: str, *, root: bool = False) -> list[str]
     """Drop fields that the schema does not know, in place. Returns their paths."""
     dropped: list[str] = []
     if isinstance(value, dict):
-        for key in tuple(value):
-            here = f"{path}.{key}" if path else key
-            if (root or node.embedded) and key in ("apiVersion", "kind", "metadata"):
+        kept = ("apiVersion", "kind", "metadata") if root or node.embedded else ()
+        for key, item in tuple(value.items()):
+            if key in kept:
                 continue
             child = node.child(key)
             if child is not None:
-                dropped += prune(child, value[key], here)
+                if isinstance(item, (dict, list)):
+                    dropped += prune(child, item, f"{path}.{key}" if path else key)
             elif not node.preserve and node.additional is not True:
                 del value[key]
-                dropped.append(here)
+                dropped.append(f"{path}.{key}" if path else key)
     elif isinstance(value, list) and node.items is not None:
         for i, item in enumerate(value):
-            dropped += prune(node.items, item, f"{path}[{i}]")
+            if isinstance(item, (dict, list)):
+                dropped += prune(node.items, item, f"{path}[{i}]")
     return dropped
 
 
@@ -220,15 +222,17 @@ def apply_defaults(node: Node, value: Any) -> None:
 def drop_nulls(node: Node, value: Any) -> None:
     """Remove ``null`` where the schema does not allow it, in place: clients mean "unset"."""
     if isinstance(value, dict):
-        for key in tuple(value):
-            child = node.child(key)
-            if value[key] is None and child is not None and not child.nullable and not child.preserve:
-                del value[key]
-            elif child is not None:
-                drop_nulls(child, value[key])
+        for key, item in tuple(value.items()):
+            if item is None:
+                child = node.child(key)
+                if child is not None and not child.nullable and not child.preserve:
+                    del value[key]
+            elif isinstance(item, (dict, list)) and (child := node.child(key)) is not None:
+                drop_nulls(child, item)
     elif isinstance(value, list) and node.items is not None:
         for item in value:
-            drop_nulls(node.items, item)
+            if isinstance(item, (dict, list)):
+                drop_nulls(node.items, item)
 
 
 # validation

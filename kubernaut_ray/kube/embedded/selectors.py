@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from kubernaut_ray.kube.embedded.status import Obj, bad_request
@@ -68,6 +69,7 @@ def _label_requirement(part: str) -> Callable[[Labels], bool]:
     raise bad_request(f"unable to parse requirement: found {part.strip()!r}, expected KEY=VALUE, KEY in (A,B) or KEY")
 
 
+@lru_cache(maxsize=1024)
 def labels_match(text: str) -> Callable[[Labels], bool] | None:
     """Parse a label selector; ``None`` selects everything."""
     if not text.strip():

@@ -22,8 +22,8 @@ from kubernaut_ray.kube.embedded.selectors import selector
 from kubernaut_ray.kube.embedded.status import ApiStatus, forbidden
 from kubernaut_ray.kube.embedded.watching import _filter, _shown
 from kubernaut_ray.kube.errors import Conflict, Gone, Unavailable
-from kubernaut_ray.kube.resources import APPROVAL_REQUEST, Resource
-from serve_apps.admission import approvals
+from kubernaut_ray.kube.resources import APPROVAL_REQUEST, LEASE, Resource
+from serve_apps.admission import approvals, fencing
 from serve_apps.admission.approvals import Desk
 from serve_apps.admission.review import Allowed, Caller, Denied, Request
 from tests.flow.simulation.faults import Crash, Faults
@@ -38,7 +38,10 @@ class Life:
 
     name: str
     mortal: bool = True
+    leased: bool = False
+    """It shares its work with another one, by Leases: it may sleep, and go on as if nothing had happened."""
     dead: bool = False
+    asleep_until: float = 0.0
 
     def check(self) -> None:
         if self.dead:
@@ -96,7 +99,21 @@ class SimClient(KubeClient):
         assert not dry_run
         kind = self._server.kind(resource)
         home = _home(kind, namespace or obj["metadata"].get("namespace") or "default")
-        return _body(await self._write(lambda: self._server.create(kind, home, obj)))
+
+        async def review() -> Entry:
+            asked = Request(
+                uid="", operation="CREATE", user_info=Caller(username=self._user), object=dict(obj),
+                name=obj["metadata"]["name"], namespace=home, resource={"group": kind.group, "resource": kind.plural},
+            )  # fmt: skip
+            verdict = await fencing.judge(asked, self._server.lease)
+            if isinstance(verdict, Denied):
+                self._faults.note("fenced")
+                raise ApiStatus(403, verdict.reason, verdict.why)
+            return self._server.create(kind, home, obj)
+
+        runs = self.life.leased and (kind.group, kind.plural) in fencing.RUNS
+        write = review if runs else lambda: self._server.create(kind, home, obj)
+        return _body(await self._write(write, paused="paused_run" if runs else "paused"))
 
     async def replace(
         self,
@@ -106,7 +123,14 @@ class SimClient(KubeClient):
         *,
         subresource: str | None = None,
     ) -> Object:
-        raise NotImplementedError
+        assert subresource is None
+        kind = self._server.kind(resource)
+        home = _home(kind, namespace or obj["metadata"].get("namespace"))
+        return _body(
+            await self._write(
+                lambda: self._server.replace(kind, home, obj["metadata"]["name"], obj), rough=resource != LEASE
+            )
+        )
 
     async def patch(
         self,
@@ -213,7 +237,7 @@ class SimClient(KubeClient):
 
     async def _read(self, work: Callable[[], T]) -> T:
         await self._begin()
-        if self._faults.hits("refused"):
+        if self._faults.hits("unread"):
             raise Unavailable("the API server does not answer")
         try:
             return work()
@@ -222,32 +246,51 @@ class SimClient(KubeClient):
         finally:
             await self._server.store.settled()
 
-    async def _write(self, work: Callable[[], Any]) -> Any:
+    async def _write(self, work: Callable[[], Any], *, paused: str = "paused", rough: bool = True) -> Any:
+        """Most writes of a Lease are left alone: they are many, and say little."""
         await self._begin()
         faults = self._faults
+        if not rough and faults.rng.random() < 0.9:
+            return await self._arrive(work)
         if self.life.mortal and faults.hits("crash"):
             self.life.die()
         if faults.hits("refused"):
             raise Unavailable("the API server does not answer")
         if faults.hits("conflict"):
             raise Conflict("the object has been modified")
-        try:
-            result = work()
-            if asyncio.iscoroutine(result):
-                result = await result
-        except ApiStatus as error:
-            raise _error(error) from error
-        finally:
-            await self._server.store.settled()
+        if self.life.leased and faults.hits(paused):
+            nap = faults.nap()
+            self.life.asleep_until = asyncio.get_running_loop().time() + nap
+            # Whoever waits for the answer may have given up long before the write arrives: it arrives all the same.
+            arriving = asyncio.ensure_future(self._arrive(work, nap))
+            arriving.add_done_callback(lambda done: done.cancelled() or done.exception())
+            result = await asyncio.shield(arriving)
+        else:
+            result = await self._arrive(work)
         if self.life.mortal and faults.hits("crash"):
             self.life.die()
         if faults.hits("answer_lost"):
             raise Unavailable("the answer was lost")
         return result
 
+    async def _arrive(self, work: Callable[[], Any], after: float = 0.0) -> Any:
+        if after:
+            await asyncio.sleep(after)
+        self._server.writer, self._server.late = self.life.name, after > 0
+        try:
+            result = work()
+            return await result if asyncio.iscoroutine(result) else result
+        except ApiStatus as error:
+            raise _error(error) from error
+        finally:
+            self._server.writer, self._server.late = "", False
+            await self._server.store.settled()
+
     async def _begin(self) -> None:
         self.life.check()
         await asyncio.sleep(self._faults.latency())
+        while (left := self.life.asleep_until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(left)
         self.life.check()
 
 
@@ -256,8 +299,7 @@ def _home(kind: Kind, namespace: str | None) -> str:
 
 
 def _body(entry: Entry) -> Object:
-    body: Object = orjson.loads(entry.raw)
-    return body
+    return entry.obj
 
 
 def _error(error: ApiStatus) -> Exception:

@@ -17,8 +17,10 @@ class Crash(BaseException):
 class Rates:
     """Probabilities a call, a write, or an event."""
 
+    unread: float = 0.005
+    """A read has no answer. Nothing can come of it but another one, so that it is rarer than what happens to writes."""
     refused: float = 0.01
-    """The API server does not answer, and nothing was done."""
+    """A write, or another service, is not answered, and nothing was done."""
     answer_lost: float = 0.01
     """It was done, and nobody hears of it."""
     conflict: float = 0.01
@@ -28,6 +30,10 @@ class Rates:
     """A call takes longer than any reconcile may."""
     crash: float = 0.002
     """The process dies right before or right after a write."""
+    paused: float = 0.001
+    """Of processes with a Lease, a write: it is on its way, the process sleeps for minutes, and the write arrives when it wakes."""
+    paused_run: float = 0.12
+    """The same, where the write creates a run: this is what fencing is for."""
     event_lost: float = 0.01
     event_twice: float = 0.02
     event_late: float = 0.02
@@ -37,12 +43,15 @@ class Rates:
 
 
 STORM = Rates(
+    unread=0.015,
     refused=0.04,
     answer_lost=0.04,
     conflict=0.04,
     slow=0.02,
     hung=0.002,
     crash=0.015,
+    paused=0.004,
+    paused_run=0.25,
     event_lost=0.1,
     event_twice=0.1,
     event_late=0.1,
@@ -68,8 +77,15 @@ class Faults:
         """Whether this fault happens now."""
         if not self.on or self.rng.random() >= getattr(self.rates, what):
             return False
-        self.happened[what] = self.happened.get(what, 0) + 1
+        self.note(what)
         return True
+
+    def note(self, what: str) -> None:
+        self.happened[what] = self.happened.get(what, 0) + 1
+
+    def nap(self) -> float:
+        """Seconds that a process sleeps: shorter than its Lease lasts, longer, or until its successor has done all the work."""
+        return self.rng.uniform(*self.rng.choice(((20.0, 200.0), (350.0, 700.0), (900.0, 1800.0))))
 
     def latency(self) -> float:
         """Seconds that a call takes: this is what interleaves everything with everything."""

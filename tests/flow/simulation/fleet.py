@@ -1,6 +1,6 @@
 """The controllers, each in a process of its own that may die: the real control loop, started anew by a supervisor.
 
-Every fifth decision is made twice, and must be the same both times.
+Every tenth decision is made twice, and must be the same both times.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from actors.ai_analysis.controller import AIAnalysisController
 from actors.approval import controller as approval
+from actors.effectiveness.controller import EffectivenessController
+from actors.effectiveness.observe import Reader as EffectReader
 from actors.notification.controller import NotificationController
 from actors.remediation.controller import RemediationController
 from actors.signal_processing.classify import Classifier
@@ -23,12 +25,13 @@ from actors.workflow_execution.controller import WorkflowExecutionController
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.contracts.endpoints import Endpoints
-from kubernaut_ray.contracts.statistics import ExecutionRecord
+from kubernaut_ray.contracts.statistics import EffectivenessRecord, ExecutionRecord
 from kubernaut_ray.control import shards
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Controller, Decision, Key
 from kubernaut_ray.control.loop import ControlLoop
 from kubernaut_ray.control.queue import WorkQueue
+from kubernaut_ray.control.shard_lease import ShardLease
 from kubernaut_ray.control.shards import ShardRange
 from kubernaut_ray.control.stats import Result
 from kubernaut_ray.crds.notification_request import NotificationRequest
@@ -63,7 +66,15 @@ class Notifying(NotificationController):
         self._routing.load()
 
     async def _send(self, notification: NotificationRequest, key: str, attempt: int, possible_duplicate: bool) -> None:
-        await self._world.channels.send(self._life, notification.name, key, possible_duplicate)
+        await self._world.channels.send(self._life, f"{notification.name} {notification.uid}", key, possible_duplicate)
+
+
+class Assessing(EffectivenessController):
+    """Asks the simulated Alertmanager, and takes the time from the simulation."""
+
+    def __init__(self, deps: Deps, world: World, life: Life) -> None:
+        super().__init__(deps, _Catalog(world, life), world.effects.of(life))
+        self._reader = EffectReader(deps.client, self._settings, self._alertmanager, None, world.now)
 
 
 class _Catalog:
@@ -76,6 +87,9 @@ class _Catalog:
 
     async def record(self, execution: ExecutionRecord) -> None:
         await self._world.statistics.record(self._life, execution)
+
+    async def record_effectiveness(self, record: EffectivenessRecord) -> None:
+        await self._world.statistics.judge(self._life, record)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -103,7 +117,7 @@ class Twice:
     def decide(self, observed: Any, now: datetime) -> Decision[Any]:
         decision = self._controller.decide(observed, now)
         self._turn += 1
-        if self._turn % 5 == 0:
+        if self._turn % 10 == 0:
             assert decision == self._controller.decide(observed, now), "two decisions on one observation"
         return decision
 
@@ -111,6 +125,8 @@ class Twice:
         return getattr(self._controller, name)
 
 
+LEASE = 300.0
+"""Seconds. Twenty times of what is usual: each renewal is a write, and most of them say nothing."""
 Build = Callable[["World", Deps, Life], Any]
 BUILDERS: Mapping[str, Build] = {
     "remediation": lambda world, deps, life: RemediationController(deps),
@@ -123,6 +139,7 @@ BUILDERS: Mapping[str, Build] = {
     ),
     "approval": lambda world, deps, life: approval.build(deps),
     "execution": lambda world, deps, life: WorkflowExecutionController(deps, _Catalog(world, life)),
+    "effectiveness": lambda world, deps, life: Assessing(deps, world, life),
     "notification": lambda world, deps, life: Notifying(deps, world, life),
 }
 
@@ -138,9 +155,12 @@ class Fleet:
         self.results: Counter[str] = Counter()
 
     def start(self) -> None:
+        rng = self._world.rng
+        shared = {"execution", rng.choice(tuple(BUILDERS))} if self._world.leased else set()
         for kind in BUILDERS:
-            for part in shards.ranges(self._world.rng.choice((1, 1, 2))):
-                self._tasks.append(asyncio.create_task(self._supervise(kind, part)))
+            for place in ("a", "b") if kind in shared else ("",):
+                for part in shards.ranges(rng.choice((1, 1, 2))):
+                    self._tasks.append(asyncio.create_task(self._supervise(kind, part, place)))
 
     async def end(self) -> None:
         for loop in self._loops.values():
@@ -149,14 +169,14 @@ class Fleet:
         for loop in self._loops.values():
             self._note(loop)
 
-    async def _supervise(self, kind: str, part: ShardRange) -> None:
+    async def _supervise(self, kind: str, part: ShardRange, place: str) -> None:
         turn = 0
         while True:
             turn += 1
-            name = f"{kind}-{part}-{turn}"
-            life = Life(name)
-            queue, controller, loop = self._make(kind, part, life)
-            self._loops[f"{kind}-{part}"] = loop
+            name = f"{kind}{place}-{part}-{turn}"
+            life = Life(name, leased=bool(place))
+            queue, controller, loop = self._make(kind, part, life, place)
+            self._loops[f"{kind}{place}-{part}"] = loop
             try:
                 await loop.run()
             except Crash:
@@ -170,7 +190,7 @@ class Fleet:
             else:
                 return
 
-    def _make(self, kind: str, part: ShardRange, life: Life) -> tuple[WorkQueue, Any, ControlLoop]:
+    def _make(self, kind: str, part: ShardRange, life: Life, place: str) -> tuple[WorkQueue, Any, ControlLoop]:
         world = self._world
         settings = world.settings.fleet
         client = SimClient(world.server, world.faults, life, desk=world.desk)
@@ -178,6 +198,12 @@ class Fleet:
         deps = Deps(client, world.settings, Endpoints(), lambda: "", lambda ns, name: queue.add(Key(ns, name)))
         controller = BUILDERS[kind](world, deps, life)
         twice: Any = Twice(controller)
+        lease = None
+        if place:
+            lease = ShardLease(
+                client, world.settings.namespace, controller.resource.plural, part, place,
+                duration=LEASE, renew=LEASE / 3, now=world.now, monotonic=world.loop.time,
+            )  # fmt: skip
         loop = ControlLoop(
             twice,
             client,
@@ -186,6 +212,7 @@ class Fleet:
             settings=settings,
             namespace=world.settings.namespace,
             shard_range=part,
+            lease=lease,
             clock=world.now,
             recall=deps.recall,
         )

@@ -10,9 +10,11 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors.notification.channels.base import UNANSWERED
+from actors.workflow_execution.engines.job import CONTAINER, JOB_NAME
 from actors.workflow_execution.pipelinerun import succeeded
 from kubernaut_ray import clock, names
 from kubernaut_ray.contracts.catalog import WorkflowParameter
@@ -25,8 +27,8 @@ from kubernaut_ray.contracts.investigation import (
     SessionError,
     SessionState,
 )
-from kubernaut_ray.contracts.statistics import ExecutionRecord
-from kubernaut_ray.crds.enums import HumanReviewReason, ParameterType
+from kubernaut_ray.contracts.statistics import EffectivenessRecord, ExecutionRecord
+from kubernaut_ray.crds.enums import ExecutionEngine, HumanReviewReason, ParameterType
 from kubernaut_ray.crds.shared import TargetResource
 from kubernaut_ray.errors import KubernautError, Permanent, Retryable
 from kubernaut_ray.kube import resources
@@ -50,9 +52,14 @@ WORKFLOWS = tuple(
     build.workflow(
         name,
         parameters=(WorkflowParameter(name="STEPS", type=ParameterType.STRING),),
-        content="execution: {engine: tekton}",
+        content=f"execution: {{engine: {engine}}}",
+        execution_engine=engine,
     )
-    for name in ("restart", "increase-memory", "roll-back")
+    for name, engine in (
+        ("restart", ExecutionEngine.TEKTON),
+        ("increase-memory", ExecutionEngine.JOB),
+        ("roll-back", ExecutionEngine.TEKTON),
+    )
 )
 SHELF = {workflow.workflow_id: workflow for workflow in WORKFLOWS}
 """What the catalog holds."""
@@ -99,13 +106,15 @@ class Gateway:
     async def send(self) -> None:
         """One alert about a target, heard by one replica or by both at once."""
         rng = self._world.rng
-        target = rng.choice(self.targets)
+        again = [t for t in self.targets if past_help(t.name)] if rng.random() < 0.4 else []
+        target = rng.choice(again or self.targets)
         heard = self._replicas if rng.random() < 0.3 else [rng.choice(self._replicas)]
         await asyncio.gather(*(self._hear(client, admission, target) for client, admission in heard))
 
     async def _hear(self, client: SimClient, admission: Admission, target: TargetResource) -> None:
         fingerprint, now = hashlib.sha256(str(target).encode()).hexdigest(), self._world.now()
-        signal = Signal("PodDown", "prometheus-alert", "alertmanager", "critical", now, now)
+        labels = {"namespace": target.namespace, "deployment": target.name}
+        signal = Signal("PodDown", "prometheus-alert", "alertmanager", "critical", now, now, labels)
 
         def build(name: str) -> dict[str, Any]:
             return request.build(signal, Resolution(target), fingerprint, name, HOME)
@@ -180,6 +189,7 @@ class Investigator:
                 workflow_id=chosen.workflow_id,
                 workflow_name=chosen.workflow_name,
                 version=chosen.version,
+                engine=chosen.execution_engine,
                 container_image=chosen.container_image,
                 container_digest=chosen.container_digest,
                 confidence=answer["confidence"],
@@ -222,12 +232,114 @@ class Statistics:
     def __init__(self, world: World) -> None:
         self._world = world
         self.told: dict[str, ExecutionRecord] = {}
+        self.judged: dict[str, EffectivenessRecord] = {}
+
+    async def judge(self, life: Life, record: EffectivenessRecord) -> None:
+        await self._world.reach(life)
+        before = self.judged.setdefault(record.execution_id, record)
+        self._world.rules.hold(before == record, f"execution {record.execution_id} was judged in two ways")
+        await self._world.reach(life)
 
     async def record(self, life: Life, execution: ExecutionRecord) -> None:
         await self._world.reach(life)
         before = self.told.setdefault(execution.execution_id, execution)
         self._world.rules.hold(before == execution, f"execution {execution.execution_id} was counted in two ways")
         await self._world.reach(life)
+
+
+@dataclass
+class Effect:
+    """What a workflow that succeeded did to its target. ``healthy`` ``None``: nobody reports on it."""
+
+    healthy: bool | None
+    firing: bool = False
+    silent: bool = False
+    """Alertmanager does not answer whoever asks about this target."""
+
+
+class Effects:
+    """What is true of the targets, whatever anybody believes: their health, and the alerts that Alertmanager holds."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.now: dict[str, Effect] = {}
+        """By target, as ``namespace/kind/name``."""
+        self.well: dict[str, float] = {}
+        """When a target was last known to be no worse than it should be."""
+
+    def of(self, life: Life) -> _Alerts:
+        return _Alerts(self._world, life)
+
+    async def come(self, target: str, runner: SimClient) -> None:
+        """A workflow has done its work: it helped, it helped later, it did not, or nobody can tell."""
+        rng = self._world.rng
+        dice = 1.0 if past_help(target) else rng.random()
+        self._leave(target)
+        if dice < 0.50:
+            await self._set(target, Effect(True), runner)
+        elif dice < 0.60:
+            await self._set(target, Effect(False, firing=True), runner)
+            self._world.actors.later(self._recover(target, self.now[target], runner))
+        elif dice < 0.65:
+            await self._set(target, Effect(None, silent=True), runner)
+        elif dice < 0.70:
+            await self._set(target, Effect(True, firing=True), runner)
+        elif dice < 0.75:
+            await self._set(target, Effect(True), runner)
+            self._world.actors.later(self._drift(target, runner))
+        else:
+            await self._set(target, Effect(False, firing=rng.random() < 0.7), runner)
+
+    def was_well(self, target: str, since: float) -> bool:
+        """Whether the target was in order at some moment since."""
+        self._leave(target)
+        return self.well.get(target, -1.0) >= since
+
+    def _leave(self, target: str) -> None:
+        found = self.now.get(target)
+        if found is not None and found.healthy is not False:
+            self.well[target] = self._world.loop.time()
+
+    async def _set(self, target: str, effect: Effect, runner: SimClient) -> None:
+        self.now[target] = effect
+        namespace, _, name = target.split("/")
+        ready = int(effect.healthy or 0)
+        status: Any = {"observedGeneration": 1000, "replicas": 1, "updatedReplicas": 1, "readyReplicas": ready}
+        told = {"status": None if effect.healthy is None else status}
+        await insist(lambda: runner.patch(resources.DEPLOYMENT, name, told, namespace, subresource="status"))
+
+    async def _recover(self, target: str, effect: Effect, runner: SimClient) -> None:
+        await asyncio.sleep(self._world.rng.uniform(5.0, 250.0))
+        if self.now[target] is effect:
+            await self._set(target, Effect(True), runner)
+
+    async def _drift(self, target: str, runner: SimClient) -> None:
+        """Somebody else is at work on the target."""
+        await asyncio.sleep(self._world.rng.uniform(1.0, 120.0))
+        namespace, _, name = target.split("/")
+        change = {"spec": {"replicas": 2}}
+        await insist(lambda: runner.patch(resources.DEPLOYMENT, name, change, namespace))
+
+
+class _Alerts:
+    """Alertmanager as one process reaches it."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self._world, self._life = world, life
+
+    async def alerts(self, name: str) -> tuple[Mapping[str, str], ...]:
+        await self._world.reach(self._life)
+        found = self._world.effects.now
+        if name != "PodDown" or (any(e.silent for e in found.values()) and self._world.rng.random() < 0.3):
+            raise Retryable("Alertmanager does not answer")
+        return tuple(
+            {"namespace": target.split("/")[0], "deployment": target.split("/")[2]}
+            for target, effect in found.items()
+            if effect.firing
+        )
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class Channels:
@@ -276,25 +388,29 @@ class Actors:
         meta, rng = event.entry.obj["metadata"], self._world.rng
         match event.resource.partition(".")[0]:
             case "pipelineruns":
-                self._later(self._run(meta["name"], meta["uid"]))
+                self.later(self._run(meta["name"], meta["uid"], target_of(event.entry.obj)))
+            case "jobs":
+                self.later(self._job(meta["name"], meta["uid"], target_of(event.entry.obj)))
             case "remediationapprovalrequests":
-                self._later(self._decide(meta["name"], event.entry.obj["spec"]["requiredBy"]))
+                self.later(self._decide(meta["name"], event.entry.obj["spec"]["requiredBy"]))
             case "remediationrequests":
                 if rng.random() < 0.03:
-                    self._later(self._cancel(meta["name"]))
-                self._later(self._review(meta["name"]))
+                    self.later(self._cancel(meta["name"]))
+                self.later(self._review(meta["name"]))
             case "workflowexecutions":
-                self._later(self._clear(meta["name"]))
+                self.later(self._clear(meta["name"]))
                 if rng.random() < 0.01:
-                    self._later(self._delete(resources.WORKFLOW_EXECUTION, meta))
+                    self.later(self._delete(resources.WORKFLOW_EXECUTION, meta))
             case "signalprocessings" if rng.random() < 0.01:
-                self._later(self._delete(resources.SIGNAL_PROCESSING, meta))
+                self.later(self._delete(resources.SIGNAL_PROCESSING, meta))
             case "aianalyses" if rng.random() < 0.01:
-                self._later(self._delete(resources.AI_ANALYSIS, meta))
+                self.later(self._delete(resources.AI_ANALYSIS, meta))
+            case "effectivenessassessments" if rng.random() < 0.01:
+                self.later(self._delete(resources.EFFECTIVENESS_ASSESSMENT, meta))
             case "notificationrequests" if rng.random() < 0.01:
-                self._later(self._delete(resources.NOTIFICATION_REQUEST, meta))
+                self.later(self._delete(resources.NOTIFICATION_REQUEST, meta))
 
-    def _later(self, work: Any) -> None:
+    def later(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -304,7 +420,7 @@ class Actors:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, name: str, uid: str) -> None:
+    async def _run(self, name: str, uid: str, target: str) -> None:
         """Tekton: starts, ends in one way or another, heeds a cancellation; hangs, or loses the run."""
         rng, kind = self._world.rng, resources.PIPELINE_RUN
         await asyncio.sleep(rng.uniform(0.1, 3.0))
@@ -334,7 +450,69 @@ class Actors:
         elif dice < 0.35:
             await self._fail(name, uid)
         else:
+            await self._world.effects.come(target, self._runner)
             await self._status(name, uid, "True", "Succeeded", ended=True)
+
+    async def _job(self, name: str, uid: str, target: str) -> None:
+        """The Job controller and the kubelet: one pod, which ends in one way or another; a suspended Job's is stopped."""
+        rng, kind, at = self._world.rng, resources.JOB, lambda: clock.rfc3339(self._world.now())
+        await asyncio.sleep(rng.uniform(0.1, 3.0))
+        while (made := await self._job_of(name, uid)) is not None and made["spec"].get("suspend"):
+            await asyncio.sleep(2.0)
+        dice = rng.random()
+        if dice < 0.03 or made is None:
+            return  # Nobody runs it.
+        await self._told_of_job(name, uid, {"startTime": at(), "active": 1})
+        for _ in range(rng.randrange(1, 4)):
+            await asyncio.sleep(rng.uniform(1.0, 15.0))
+            job = await self._job_of(name, uid)
+            if job is None:
+                return
+            if job["spec"].get("suspend"):
+                await self._told_of_job(name, uid, {"active": None, "conditions": [_condition("Suspended", at())]})
+                return
+        if dice < 0.05:
+            await self._insist(lambda: self._runner.delete(kind, name, RUNS, uid=uid))
+        elif dice < 0.07:
+            return  # It hangs.
+        elif dice < 0.32:
+            await self._fail_pod(name, uid)
+            await self._told_of_job(
+                name,
+                uid,
+                {"active": None, "failed": 1, "conditions": [_condition("Failed", at(), "BackoffLimitExceeded")]},
+            )
+        else:
+            await self._world.effects.come(target, self._runner)
+            ended = {
+                "active": None,
+                "succeeded": 1,
+                "completionTime": at(),
+                "conditions": [_condition("Complete", at())],
+            }
+            await self._told_of_job(name, uid, ended)
+
+    async def _job_of(self, name: str, uid: str) -> Any:
+        job = await self._found(resources.JOB, name, RUNS)
+        return job if job is not None and job["metadata"]["uid"] == uid else None
+
+    async def _told_of_job(self, name: str, uid: str, status: Mapping[str, Any]) -> None:
+        patch = {"metadata": {"uid": uid}, "status": status}
+        await self._insist(lambda: self._runner.patch(resources.JOB, name, patch, RUNS, subresource="status"))
+
+    async def _fail_pod(self, name: str, uid: str) -> None:
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
+        body = {
+            "metadata": {"name": f"{name}-{uid[:5]}", "labels": {JOB_NAME: name}, "ownerReferences": [owner]},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": CONTAINER, "image": "registry.example/fix:1"}]},
+        }
+        at = clock.rfc3339(self._world.now())[:19] + "Z"
+        end = {"exitCode": self._world.rng.choice((1, 2, 3)), "reason": "Error", "startedAt": at, "finishedAt": at}
+        told = {"status": {"containerStatuses": [{"name": CONTAINER, "state": {"terminated": end}}]}}
+        await self._insist(lambda: self._runner.create(resources.POD, body, RUNS))
+        await self._insist(
+            lambda: self._runner.patch(resources.POD, f"{name}-{uid[:5]}", told, RUNS, subresource="status")
+        )
 
     async def _fail(self, name: str, uid: str) -> None:
         step = self._world.rng.choice(("one", "two", "three"))
@@ -430,13 +608,31 @@ class Actors:
         return None
 
     async def _insist(self, attempt: Any) -> None:
-        """Try again while that can help; a refusal is an answer."""
-        for _ in range(20):
-            try:
-                await attempt()
-            except Retryable:
-                await asyncio.sleep(0.5)
-            except KubernautError:
-                return
-            else:
-                return
+        await insist(attempt)
+
+
+async def insist(attempt: Any) -> None:
+    """Try again while that can help; a refusal is an answer."""
+    for _ in range(20):
+        try:
+            await attempt()
+        except Retryable:
+            await asyncio.sleep(0.5)
+        except KubernautError:
+            return
+        else:
+            return
+
+
+def past_help(target: str) -> bool:
+    """Whether no workflow of ours ever helps a target; about these there are more alerts than about others."""
+    return int(target.rpartition("-")[2]) % 3 == 0
+
+
+def target_of(run: Mapping[str, Any]) -> str:
+    """Return what a run is to work on, as ``namespace/kind/name``."""
+    return str((run["metadata"].get("annotations") or {}).get(names.ANNOTATION_TARGET_RESOURCE, ""))
+
+
+def _condition(type_: str, at: str, reason: str = "Told") -> dict[str, Any]:
+    return {"type": type_, "status": "True", "reason": reason, "message": f"{reason}.", "lastTransitionTime": at}

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
+from actors.workflow_execution import engines
 from actors.workflow_execution.marks import Ownership
-from actors.workflow_execution.pipelinerun import is_over
 from catalog.account.story import reconstruct
 from kubernaut_ray import names
 from kubernaut_ray.clock import parse_rfc3339
+from kubernaut_ray.contracts import fencing
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.timeline import GapKind
 from kubernaut_ray.crds.enums import RemediationPhase
 from kubernaut_ray.kube.embedded.hub import Event
 from kubernaut_ray.kube.embedded.status import Obj
-from kubernaut_ray.kube.embedded.store import Store
+from tests.flow.simulation.server import Server
 from tests.lifecycles import TABLES, ended, phase_of, problems
 from tests.trail import fits
 
 TERMINAL = {str(phase) for phase in RemediationPhase if phase.terminal}
-_WORK = ("SignalProcessing", "AIAnalysis", "RemediationApprovalRequest", "WorkflowExecution")
+_WORK = ("SignalProcessing", "AIAnalysis", "RemediationApprovalRequest", "WorkflowExecution", "EffectivenessAssessment")
 TABLES_AT_REST = (
     "signalprocessings",
     "aianalyses",
     "remediationapprovalrequests",
     "workflowexecutions",
+    "effectivenessassessments",
     "notificationrequests",
 )
 _SLACK = timedelta(minutes=12)
@@ -36,8 +38,14 @@ _SLACK = timedelta(minutes=12)
 class Rules:
     """Listens to the store and to the audit trail. Problems are collected: the first one is seldom the whole story."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime], *, overall: timedelta) -> None:
-        self._store, self._now, self._overall = store, now, overall
+    def __init__(
+        self, server: Server, now: Callable[[], datetime], *, overall: timedelta, chain: int, truth: Truth, leased: bool
+    ) -> None:
+        self._store, self._now, self._overall, self._leased = server.store, now, overall, leased
+        self._writer, self._slept = (lambda: server.writer), (lambda: server.late)
+        self._owners: dict[str, tuple[str, str]] = {}
+        """By Lease of a block: the process that has it, and the Lease by which that lives."""
+        self._chain, self._truth = chain, truth
         self.problems: list[str] = []
         self.paths: dict[str, list[str]] = defaultdict(list)
         """Phases of each RemediationRequest, by name, as its status was written."""
@@ -51,6 +59,10 @@ class Rules:
         """Names that a second request bore after the first was removed; the trail cannot tell the two apart."""
         self.removed: set[Child] = set()
         """What was there and is gone: deleted by people, called off, or gone with its owner."""
+        self.situations: Counter[str] = Counter()
+        """How often what is to be judged came about at all: a rule over nothing says nothing."""
+        self._late: set[str] = set()
+        """UIDs of what processes created that had slept over the end of its request."""
         self._made: Counter[Child] = Counter()
         self._runs: dict[str, str] = {}
         self._approved: dict[str, str] = {}
@@ -64,7 +76,9 @@ class Rules:
         """Judge a write."""
         obj = event.entry.obj
         kind, name = obj["kind"], obj["metadata"]["name"]
-        if kind == "PipelineRun":
+        if kind == "Lease":
+            self._lease(event, obj)
+        if kind in {"PipelineRun", "Job"}:
             self._run(event, obj)
         if kind not in TABLES:
             return
@@ -86,6 +100,10 @@ class Rules:
             self.hold(False, problem)
         if kind == "RemediationRequest":
             self.requests[name] = obj
+            if before == "Verifying" and after == "Completed":
+                self._verified(obj)
+        if kind == "WorkflowExecution" and event.type == "ADDED":
+            self._worth_trying(obj)
         if kind == "NotificationRequest":
             self.notices[(obj["spec"].get("remediationRequestRef") or {}).get("name", "")][name] = obj
 
@@ -96,6 +114,56 @@ class Rules:
             (known.event_type, known.resource_id, known.event_outcome)
             == (event.event_type, event.resource_id, event.event_outcome),
             f"one id, two facts: {known.event_type} and {event.event_type} of {event.correlation_id}",
+        )
+
+    def _lease(self, event: Event, lease: Obj) -> None:
+        """Note which process has the shards of a block: whoever wrote itself into its Lease last, until it is put out."""
+        name, holder = lease["metadata"]["name"], (lease.get("spec") or {}).get("holderIdentity") or ""
+        if "-by-" in name:
+            if event.type == "DELETED" or not holder:
+                self._owners = {block: who for block, who in self._owners.items() if who[1] != name}
+        elif event.type != "DELETED":
+            before = self._owners.get(name, ("", ""))
+            self.situations["takeovers"] += bool(before[0]) and before[0] != self._writer()
+            self._owners[name] = (self._writer(), holder.partition("#")[0])
+
+    def _owned(self, run: Obj, what: str) -> None:
+        """No run by a process whose shard is another's by now."""
+        writer = self._writer()
+        block = fencing.block_lease("workflowexecutions", int(run["metadata"]["labels"][names.LABEL_SHARD]))
+        owner = self._owners.get(block, ("nobody", ""))[0]
+        self.hold(writer == owner, f"{what} was made by {writer}, and its shard was {owner}'s by then")
+
+    def _verified(self, request: Obj) -> None:
+        """No remediation without effect is called one."""
+        name, status = request["metadata"]["name"], request["status"]
+        told = next(c for c in status["conditions"] if c["type"] == "EffectivenessAssessed")
+        self.situations[f"effect {told['status']}"] += 1
+        remediated = status.get("outcome") == "Remediated"
+        self.hold(told["status"] != "False" or not remediated, f"{name} did not help and ended as Remediated")
+        if remediated and told["status"] == "True":
+            ref, since = request["spec"]["targetResource"], parse_rfc3339(status["verifyingStartTime"])
+            target = _target(ref)
+            self.hold(
+                self._truth(target, since), f"{name} ended as Remediated, and {target} was down from then on until now"
+            )
+
+    def _worth_trying(self, execution: Obj) -> None:
+        """Where the last remediations of a target did not help, there is no other one."""
+        meta, target = execution["metadata"], execution["spec"]["targetResource"]
+        owner = next((o["uid"] for o in meta.get("ownerReferences") or ()), "")
+        found = [e.obj for e in self._store.scan("effectivenessassessments.kubernaut.ai")]
+        verdicts = [
+            one["status"]["effective"]
+            for one in sorted(found, key=lambda one: one["metadata"]["creationTimestamp"], reverse=True)
+            if one["spec"]["remediationRequestRef"]["uid"] != owner
+            and _target(one["spec"]["remediationTarget"]) == target
+            and (one.get("status") or {}).get("effective") is not None
+        ]
+        self.situations["execution after an ineffective one"] += verdicts[:1] == [False]
+        self.hold(
+            len(verdicts) < self._chain or any(verdicts[: self._chain]),
+            f"{meta['name']} was created, and the last {self._chain} did not help {target}",
         )
 
     def _child(self, kind: str, obj: Obj) -> None:
@@ -111,26 +179,35 @@ class Rules:
             request = self._store.get("remediationrequests.kubernaut.ai", meta["namespace"], owner)
             if kind in _WORK and request is not None:
                 phase = phase_of(request.obj)
-                self.hold(phase not in TERMINAL, f"{kind} {name} was created after {owner} was {phase}")
+                if phase in TERMINAL and self._slept():
+                    self._late.add(meta["uid"])  # It may be created; nothing may come of it.
+                    self.situations[f"late {kind}"] += 1
+                else:
+                    self.hold(phase not in TERMINAL, f"{kind} {name} was created after {owner} was {phase}")
 
     def _run(self, event: Event, run: Obj) -> None:
-        """One PipelineRun an execution, one a leave, one at a time on a target, none without the leave that it needs."""
+        """One run an execution, whatever its engine, one a leave, one at a time on a target, none without the leave that it needs."""
         uid, name = run["metadata"]["uid"], run["metadata"]["name"]
         target = (run["metadata"].get("annotations") or {}).get(names.ANNOTATION_TARGET_RESOURCE, "")
-        if event.type == "DELETED" or is_over(run):
+        kind = run["kind"]
+        if event.type == "DELETED" or engines.of(run).is_over(run):
             if self._live.get(target) == uid:
                 del self._live[target]
             return
         if event.type != "ADDED":
             return
+        self.situations[kind] += 1
+        if self._leased:
+            self._owned(run, f"{kind} {name}")
         owner = Ownership.of(run)
-        self.hold(target not in self._live, f"two PipelineRuns at a time on {target}")
+        self.hold(target not in self._live, f"two runs at a time on {target}")
         self._live[target] = uid
+        self.hold(owner.execution_uid not in self._late, f"{owner.execution} ran, and was created when all was over")
         first = self._runs.setdefault(owner.execution_uid, uid)
-        self.hold(first == uid, f"{owner.execution} made the PipelineRun {name} a second time")
+        self.hold(first == uid, f"{owner.execution} made the {kind} {name} a second time")
         home = names.SYSTEM_NAMESPACE
         execution = self._store.get("workflowexecutions.kubernaut.ai", home, owner.execution)
-        self.hold(execution is not None, f"a PipelineRun for {owner.execution}, which is not there")
+        self.hold(execution is not None, f"a {kind} for {owner.execution}, which is not there")
         if execution is None:
             return
         deadline = execution.obj["spec"].get("deadline")
@@ -172,6 +249,7 @@ class Rules:
         took = parse_rfc3339(status["completedAt"]) - parse_rfc3339(request["metadata"]["creationTimestamp"])
         paused = status.get("failurePhase") == "Blocked"
         self.hold(paused or took <= self._overall + _SLACK, f"{name} took {took}")
+        self.situations[str(status.get("skipReason") or "not skipped")] += 1
         asks = status.get("requiresManualReview") or status.get("outcome") == "ManualReviewRequired"
         inherited = status.get("duplicateOf") and status.get("blockReason") == "DuplicateInProgress"
         if (phase in {"Failed", "TimedOut"} or asks) and not inherited:
@@ -210,8 +288,14 @@ class Rules:
         )
 
 
+Truth = Callable[[str, datetime], bool]
+"""Whether a target (``namespace/kind/name``) was in order at some moment since."""
 Child = tuple[str, str, str, str]
 """Kind, name, and the owner's UID and name."""
+
+
+def _target(ref: Mapping[str, str]) -> str:
+    return f"{ref['namespace']}/{ref['kind'].lower()}/{ref['name']}"
 
 
 def _child_of(obj: Obj) -> Iterator[Child]:

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import orjson
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kubernaut_ray import names
+from kubernaut_ray.control import shard_lease
 from kubernaut_ray.crds.base import CustomResource
 from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube.client import UserInfo
@@ -31,6 +33,7 @@ from kubernaut_ray.kube.embedded.hub import Event
 from kubernaut_ray.settings import (
     AdmissionSettings,
     ApprovalSettings,
+    EffectivenessSettings,
     ExecutionSettings,
     FleetSettings,
     NotificationSettings,
@@ -42,13 +45,15 @@ from serve_apps.admission.approvals import Desk
 from tests.flow.simulation.client import Life
 from tests.flow.simulation.faults import Faults, Rates, weather
 from tests.flow.simulation.fleet import Fleet
-from tests.flow.simulation.outside import Actors, Channels, Gateway, Investigator, Statistics
+from tests.flow.simulation.outside import Actors, Channels, Effects, Gateway, Investigator, Statistics
 from tests.flow.simulation.rules import Rules
 from tests.flow.simulation.server import Server, deterministic
 from tests.flow.simulation.virtual import Stuck, VirtualLoop
 from tests.lifecycles import phase_of
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PAUSE = 90.0
+"""Seconds between two alerts in a long run: as many incidents live at a time as in a short one, and each costs the same."""
 _ROUTING = """
 route:
   receiver: ops
@@ -78,6 +83,7 @@ class Report:
     writes: int
     facts: int
     runs: int
+    situations: Counter[str]
     hours: float
     log: tuple[str, ...] = field(repr=False, default=())
 
@@ -102,16 +108,29 @@ class World:
         self._hash = hashlib.blake2b(digest_size=16)
         self._log: list[str] | None = [] if keep_log else None
         webhook = seed % 2 == 1
-        self.settings = _settings(folder, webhook)
+        self.settings = _settings(folder, webhook, verified=seed % 3 != 0, chain=1 + seed % 2)
         self.key = _key(folder, seed)
         self.desk = Desk(self.key, _NoCatalog(), _anybody, names.PLATFORM_USER, self.now) if webhook else None
+        self.leased = seed % 3 != 1
         self.server = Server()
         overall = timedelta(seconds=self.settings.orchestrator.global_timeout)
-        self.rules = Rules(self.server.store, self.now, overall=overall)
+        self.rules = Rules(
+            self.server,
+            self.now,
+            overall=overall,
+            chain=self.settings.orchestrator.ineffective_chain,
+            truth=self._was_well,
+            leased=self.leased,
+        )
         self.statistics, self.channels, self.investigator = Statistics(self), Channels(self), Investigator(self)
-        self.gateway = Gateway(self, max(3, incidents // 8))
+        self.effects = Effects(self)
+        self.gateway = Gateway(self, min(max(3, incidents // 8), 12))
         self.actors, self.fleet = Actors(self), Fleet(self)
         self.server.store.listeners.append(self._see)
+
+    def _was_well(self, target: str, since: datetime) -> bool:
+        """The wall clock may have jumped meanwhile, and the truth is kept by the loop's."""
+        return self.effects.was_well(target, self.loop.time() - (self.now() - since).total_seconds() - 300.0)
 
     def now(self) -> datetime:
         """The wall clock, which jumps now and then."""
@@ -132,7 +151,7 @@ class World:
         collector = asyncio.create_task(self.server.run())
         self.fleet.start()
         jumps = asyncio.create_task(self._jump())
-        pause = 2 * 3600.0 / self.incidents
+        pause = max(PAUSE, 2 * 3600.0 / self.incidents)
         while self.gateway.outcomes["created"] < self.incidents:
             await asyncio.sleep(self.rng.expovariate(1 / pause))
             await self.gateway.send()
@@ -148,6 +167,10 @@ class World:
         collector.cancel()
         await asyncio.gather(collector, jumps, return_exceptions=True)
         self.rules.rest()
+        for resource, _, entry in self.server.store.everything():
+            # Readers are given what is stored, and not a copy each.
+            whole = orjson.dumps(entry.obj) == entry.raw
+            self.rules.hold(whole, f"somebody changed {resource} {entry.obj['metadata']['name']} by reading it")
         for copy, times in self.channels.arrived.items():
             unmarked = times - self.channels.marked[copy]
             self.rules.hold(
@@ -169,6 +192,7 @@ class World:
             writes=self.server.store.head,
             facts=sum(map(len, rules.facts.values())),
             runs=len(rules._runs),
+            situations=rules.situations,
             hours=self.loop.time() / 3600,
             log=tuple(self._log or ()),
         )
@@ -204,14 +228,25 @@ async def _anybody(_: UserInfo) -> bool:
     return True
 
 
-def _settings(folder: Path, webhook: bool) -> Settings:
+def _settings(folder: Path, webhook: bool, *, verified: bool, chain: int) -> Settings:
     (folder / "routing.yaml").write_text(_ROUTING)
     return Settings(
         data_dir=folder,
         admission=AdmissionSettings(mode="required" if webhook else "off"),
         approval=ApprovalSettings(signing_key=folder / "approvals.pem"),
-        orchestrator=OrchestratorSettings(retention=1200, termination_rate_limit=0.9),
-        execution=ExecutionSettings(engines=("tekton",), budget_per_namespace=0),
+        orchestrator=OrchestratorSettings(
+            retention=2400 if verified else 1200, termination_rate_limit=0.9, ineffective_chain=chain
+        ),
+        execution=ExecutionSettings(budget_per_namespace=0),
+        effectiveness=EffectivenessSettings(
+            enabled=verified,
+            stabilization_window=20,
+            hash_compute_delay=5,
+            alert_check_delay=40,
+            git_ops_sync_delay=30,
+            validity=300,
+            poll_interval=20,
+        ),
         notification=NotificationSettings(routing_file=folder / "routing.yaml"),
         fleet=FleetSettings(concurrency=8, resync_interval=600),
     )
@@ -241,6 +276,13 @@ def _read_once() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Look at Leases that others hold as rarely as they are renewed."""
+    with mock.patch.object(shard_lease, "POLL", 60.0):
+        yield
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False)
@@ -258,7 +300,7 @@ def simulate(seed: int, incidents: int, *, rates: Rates | None = None, keep_log:
     gc.disable()  # Nothing of a run is garbage before its end.
     world: World | None = None
     random.seed(seed)
-    with tempfile.TemporaryDirectory() as folder, _quiet(), _read_once():
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _read_once(), _patient():
         uids = random.Random(f"uids {seed}")
         try:
             with deterministic(lambda: world.now() if world else START, uids):

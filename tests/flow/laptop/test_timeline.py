@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -25,22 +24,6 @@ pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600)]
 
 NAMESPACE = "flow-trail"
 SECRET = "hunter2-hunter2"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    system = Running(tmp_path_factory.mktemp("up"), "--simulate-workloads", "--no-dashboard")
-    system.start()
-    try:
-        yield system
-    finally:
-        system.kill()
-
-
-@pytest.fixture
-async def client(running: Running) -> AsyncIterator[KubeClient]:
-    async with await KubeClient.connect(running.kubeconfig) as connected:
-        yield connected
 
 
 async def broken(client: KubeClient, name: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,14 +12,12 @@ from kubernaut_ray.crds.enums import Outcome, RemediationPhase
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from tests.conftest import kubectl
+from tests.flow.laptop.conftest import ANN, BOB
 from tests.flow.running import Running, alert, deployment, eventually, post, webhook
-from tests.people import invite
 
 pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600)]
 
 PRODUCTION = "flow-approvals"
-ANN, BOB = "ann@example.com", "bob@example.com"
-APPROVERS = ("kubernaut:viewers", "kubernaut:approvers")
 
 
 class People:
@@ -41,35 +37,9 @@ class People:
         return await asyncio.to_thread(run)
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("approvals")
-
-
-@pytest.fixture(scope="module")
-def tokens(data_dir: Path) -> dict[str, str]:
-    return invite(data_dir, {ANN: APPROVERS, BOB: APPROVERS})
-
-
-@pytest.fixture(scope="module")
-def running(data_dir: Path, tokens: dict[str, str]) -> Iterator[Running]:
-    system = Running(data_dir, "--simulate-workloads", "--no-dashboard")
-    system.start()
-    try:
-        yield system
-    finally:
-        system.kill()
-
-
 @pytest.fixture
 def people(running: Running, tokens: dict[str, str]) -> People:
     return People(running, tokens)
-
-
-@pytest.fixture
-async def client(running: Running) -> AsyncIterator[KubeClient]:
-    async with await KubeClient.connect(running.kubeconfig) as connected:
-        yield connected
 
 
 async def waiting(running: Running, client: KubeClient, name: str) -> str:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -24,22 +23,6 @@ pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600)]
 
 STAGING = "flow-staging"
 PRODUCTION = "flow-production"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    system = Running(tmp_path_factory.mktemp("up"), "--simulate-workloads", "--no-dashboard")
-    system.start()
-    try:
-        yield system
-    finally:
-        system.kill()
-
-
-@pytest.fixture
-async def client(running: Running) -> AsyncIterator[KubeClient]:
-    async with await KubeClient.connect(running.kubeconfig) as connected:
-        yield connected
 
 
 async def namespaces(client: KubeClient) -> None:
