@@ -31,7 +31,7 @@ _CHILDREN = (
 
 
 RECALLED = 512
-"""Requests of which is remembered what was told last: more than are ever on the move at once, and a few MiB."""
+"""Requests of which is remembered what was told last: more than are ever on the move at once, and some 30 MiB."""
 
 
 class RemediationController:

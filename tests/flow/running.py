@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from kubernaut_ray import clock
+from kubernaut_ray import clock, names
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.crds import RemediationRequest
 from kubernaut_ray.kube import resources
@@ -111,6 +111,17 @@ class Running:
             time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def started(data_dir: Path, *options: str) -> Iterator[Running]:
+    """A system that is ready, killed at the end."""
+    system = Running(data_dir, *options)
+    system.start()
+    try:
+        yield system
+    finally:
+        system.kill()
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -166,6 +177,20 @@ def deployment(name: str, namespace: str, *, limit: str = "128Mi", needs: str = 
             },
         },
     }
+
+
+async def broken(client: KubeClient, name: str, namespace: str, environment: str = "production") -> None:
+    """Create a Deployment whose pods are OOMKilled, in a namespace of that environment, and wait until they are."""
+    if namespace not in {n["metadata"]["name"] for n in (await client.list(resources.NAMESPACE)).items}:
+        labels = {names.LABEL_ENVIRONMENT: environment, names.LABEL_MANAGED: "true"}
+        await client.create(resources.NAMESPACE, {"metadata": {"name": namespace, "labels": labels}})
+    await client.create(resources.DEPLOYMENT, deployment(name, namespace))
+    async with asyncio.timeout(30):
+        while True:
+            pods = await client.list(resources.POD, namespace, labels=f"app={name}")
+            if any(p.get("status", {}).get("containerStatuses") for p in pods.items):
+                return
+            await asyncio.sleep(0.1)
 
 
 async def eventually(

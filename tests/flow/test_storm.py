@@ -18,7 +18,7 @@ from kubernaut_ray.crds import AIAnalysis, RemediationRequest
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from serve_apps.gateway.adapters import PREFIX
-from tests.flow.running import Running, descendants, eventually, webhook
+from tests.flow.running import Running, descendants, eventually, started, webhook
 from tests.serve_apps.gateway.plant import Plant
 
 pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600)]
@@ -31,12 +31,8 @@ REPLICA = "ray::ServeReplica:gateway"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    system = Running(tmp_path_factory.mktemp("storm"), "--no-dashboard")
-    system.start()
-    try:
+    with started(tmp_path_factory.mktemp("storm"), "--no-dashboard") as system:
         yield system
-    finally:
-        system.kill()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kubernaut_ray.kube.client import KubeClient
-from tests.flow.running import Running
+from tests.flow.running import Running, started
 from tests.people import invite
 
 ANN, BOB = "ann@example.com", "bob@example.com"
@@ -31,12 +31,8 @@ def tokens(data_dir: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="package")
 def running(data_dir: Path, tokens: dict[str, str]) -> Iterator[Running]:
-    system = Running(data_dir, "--simulate-workloads", "--no-dashboard")
-    system.start()
-    try:
+    with started(data_dir, "--simulate-workloads", "--no-dashboard") as system:
         yield system
-    finally:
-        system.kill()
 
 
 @pytest.fixture

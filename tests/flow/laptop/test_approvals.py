@@ -13,7 +13,7 @@ from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
 from tests.conftest import kubectl
 from tests.flow.laptop.conftest import ANN, BOB
-from tests.flow.running import Running, alert, deployment, eventually, post, webhook
+from tests.flow.running import Running, alert, broken, deployment, eventually, post, webhook
 
 pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600)]
 
@@ -44,11 +44,7 @@ def people(running: Running, tokens: dict[str, str]) -> People:
 
 async def waiting(running: Running, client: KubeClient, name: str) -> str:
     """Break a Deployment in production, and return its remediation once it waits for a person."""
-    if PRODUCTION not in {n["metadata"]["name"] for n in (await client.list(resources.NAMESPACE)).items}:
-        labels = {names.LABEL_ENVIRONMENT: "production", names.LABEL_MANAGED: "true"}
-        await client.create(resources.NAMESPACE, {"metadata": {"name": PRODUCTION, "labels": labels}})
-    await client.create(resources.DEPLOYMENT, deployment(name, PRODUCTION))
-    await asyncio.sleep(1)
+    await broken(client, name, PRODUCTION)
     code, answer = await post(running, webhook(alert(name, PRODUCTION)))
     assert code == 201, answer
     [result] = answer.get("results") or [answer]

@@ -17,27 +17,13 @@ from kubernaut_ray.crds import RemediationRequest
 from kubernaut_ray.crds.enums import DeliveryState, RemediationPhase
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
-from tests.flow.running import Running, alert, deployment, eventually, post, webhook
+from tests.flow.running import Running, alert, broken, eventually, post, webhook
 from tests.trail import fits
 
 pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600)]
 
 NAMESPACE = "flow-trail"
 SECRET = "hunter2-hunter2"
-
-
-async def broken(client: KubeClient, name: str) -> None:
-    """A Deployment in production whose pods are OOMKilled."""
-    if NAMESPACE not in {n["metadata"]["name"] for n in (await client.list(resources.NAMESPACE)).items}:
-        labels = {names.LABEL_ENVIRONMENT: "production", names.LABEL_MANAGED: "true"}
-        await client.create(resources.NAMESPACE, {"metadata": {"name": NAMESPACE, "labels": labels}})
-    await client.create(resources.DEPLOYMENT, deployment(name, NAMESPACE))
-    async with asyncio.timeout(30):
-        while True:
-            pods = await client.list(resources.POD, NAMESPACE, labels=f"app={name}")
-            if any(p.get("status", {}).get("containerStatuses") for p in pods.items):
-                return
-            await asyncio.sleep(0.1)
 
 
 async def command(running: Running, *arguments: str) -> tuple[int, str]:
@@ -78,7 +64,7 @@ async def told(running: Running, name: str) -> Timeline:
 
 async def test_a_fixed_incident_is_told_without_a_gap(running: Running, client: KubeClient) -> None:
     """From the signal to the messages, every event as declared; the spec comes back as it was applied."""
-    await broken(client, "whole")
+    await broken(client, "whole", NAMESPACE)
     rr = await incident(running, client, webhook(alert("whole", NAMESPACE)), "approve", "-m", "go")
 
     timeline = await told(running, rr.name)
@@ -116,7 +102,7 @@ async def test_a_fixed_incident_is_told_without_a_gap(running: Running, client: 
 
 async def test_a_refused_one_with_a_secret_in_its_signal(running: Running, client: KubeClient) -> None:
     """The decision and its reason are told; the secret is nowhere in the trail, and what is withheld is named."""
-    await broken(client, "refused")
+    await broken(client, "refused", NAMESPACE)
     leaky = alert("refused", NAMESPACE)
     leaky["annotations"]["db_password"] = SECRET
     rr = await incident(running, client, webhook(leaky), "reject", "--reason", "planned maintenance")

@@ -17,33 +17,12 @@ from kubernaut_ray.crds import NotificationRequest, RemediationRequest
 from kubernaut_ray.crds.enums import AttemptStatus, Outcome, RemediationPhase
 from kubernaut_ray.kube import resources
 from kubernaut_ray.kube.client import KubeClient
-from tests.flow.running import Running, alert, deployment, descendants, eventually, post, webhook
+from tests.flow.running import Running, alert, broken, descendants, eventually, post, webhook
 
 pytestmark = [pytest.mark.flow, pytest.mark.rayed, pytest.mark.timeout(600)]
 
 STAGING = "flow-staging"
 PRODUCTION = "flow-production"
-
-
-async def namespaces(client: KubeClient) -> None:
-    """Create the two namespaces, if need be."""
-    have = {n["metadata"]["name"] for n in (await client.list(resources.NAMESPACE)).items}
-    for name, environment in ((STAGING, "staging"), (PRODUCTION, "production")):
-        if name not in have:
-            labels = {names.LABEL_ENVIRONMENT: environment, names.LABEL_MANAGED: "true"}
-            await client.create(resources.NAMESPACE, {"metadata": {"name": name, "labels": labels}})
-
-
-async def broken(client: KubeClient, name: str, namespace: str) -> None:
-    """Create a Deployment whose pods are OOMKilled, and wait until they are."""
-    await namespaces(client)
-    await client.create(resources.DEPLOYMENT, deployment(name, namespace))
-    async with asyncio.timeout(20):
-        while True:
-            pods = await client.list(resources.POD, namespace, labels=f"app={name}")
-            if any(p.get("status", {}).get("containerStatuses") for p in pods.items):
-                return
-            await asyncio.sleep(0.1)
 
 
 async def memory_limit(client: KubeClient, name: str, namespace: str) -> str:
@@ -97,7 +76,7 @@ async def check_single(client: KubeClient, remediation: RemediationRequest) -> N
 
 async def test_alert_outside_production_is_remediated_without_approval(running: Running, client: KubeClient) -> None:
     """An alert in staging goes all the way by itself, and the Deployment is really changed."""
-    await broken(client, "auto", STAGING)
+    await broken(client, "auto", STAGING, "staging")
     code, answer = await post(running, webhook(alert("auto", STAGING)))
     assert code == 201, answer
     done = await eventually(
@@ -215,7 +194,7 @@ async def test_kill_of_the_whole_tree_loses_nothing(running: Running, phase: Rem
 
 async def test_a_killed_actor_comes_back_and_goes_on(running: Running, client: KubeClient) -> None:
     """``kill -9`` of every controller's process while an incident walks loses nothing."""
-    await broken(client, "actors", STAGING)
+    await broken(client, "actors", STAGING, "staging")
     _, answer = await post(running, webhook(alert("actors", STAGING)))
     remediation = remediation_of(answer)
     for pid in descendants(running.pid):

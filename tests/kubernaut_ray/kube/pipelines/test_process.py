@@ -126,7 +126,8 @@ async def test_orphans_are_found_by_their_mark(tmp_path):
         "/bin/sleep", "60", env={MARK: "uid-1"}, start_new_session=True, stdin=asyncio.subprocess.DEVNULL
     )
     assert kill_orphans("uid-2") == 0
-    assert kill_orphans("uid-1") == 1
+    # Its environment can be read a moment after it has begun.
+    await until(lambda: kill_orphans("uid-1") == 1, 15)
     assert await orphan.wait() == -signal.SIGKILL
 
 
