@@ -51,13 +51,13 @@ class CustomRules:
 
     def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
         """What a write leaves alone was found right before; only its transition rules are asked again (KEP-4008, ratcheting)."""
-        same = untouched(obj, old)
+        same = structural.untouched(obj, old) if old is not None else frozenset()
         skip = ("apiVersion", "kind", "metadata", *same)
         causes = structural.validate(self.node, obj, "", old, skip=skip)
-        for name in same:
-            child = self.node.child(name)
-            if child is not None and old is not None and name != "metadata":
-                causes += structural.rule_problems(child, obj[name], name, old[name])
+        for name, value in obj.items():
+            child = self.node.child(name) if name in same and name != "metadata" else None
+            if child is not None and old is not None:
+                causes += structural.rule_problems(child, value, name, old[name])
         described = self.node.properties.get("metadata")
         if described is not None:
             causes += structural.validate(described, obj["metadata"], "metadata", None)
@@ -90,11 +90,6 @@ class CustomRules:
             },
         }
         return {"type": "object", **self._schema, "properties": properties}
-
-
-def untouched(obj: Obj, old: Obj | None) -> tuple[str, ...]:
-    """Return the top-level fields that are the very same objects in memory as before."""
-    return () if old is None else tuple(key for key, value in obj.items() if value is old.get(key))
 
 
 def _text(value: Any) -> str:

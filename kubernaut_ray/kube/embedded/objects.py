@@ -317,9 +317,9 @@ class Objects:
         if not causes:
             kind.rules.default(part, old)
         if same:
-            kept = {key: obj[key] for key in obj if key in same or key in part}
-            obj.clear()
-            obj |= {**kept, **{key: value for key, value in part.items() if key not in same}}
+            for pruned in obj.keys() - part.keys() - same:
+                del obj[pruned]
+            obj |= {key: value for key, value in part.items() if key not in same}
         return causes
 
     def _finish(self, kind: Kind, obj: Obj, old: Obj | None, options: Options, subresource: str = "") -> None:
@@ -373,11 +373,11 @@ def _seen(kind: Kind, obj: Obj, old: Obj | None) -> frozenset[str]:
     """Return the top-level fields that this write leaves as they were judged before."""
     if old is None or not kind.rules.piecewise:
         return frozenset()
-    same = {key for key, value in obj.items() if value is old.get(key)}
+    same = structural.untouched(obj, old)
     metadata, before = obj["metadata"], old["metadata"]
-    if metadata.keys() == before.keys() and all(value is before[key] for key, value in metadata.items()):
-        same.add("metadata")
-    return frozenset(same)
+    if metadata.keys() == before.keys() == structural.untouched(metadata, before):
+        same |= {"metadata"}
+    return same
 
 
 def _without(obj: Obj, *keys: str) -> Obj:

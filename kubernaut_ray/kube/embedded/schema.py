@@ -294,6 +294,11 @@ def validate(node: Node, value: Any, path: str, old: Any, *, skip: tuple[str, ..
     return causes
 
 
+def untouched(value: Mapping[str, Any], old: Mapping[str, Any]) -> frozenset[str]:
+    """Return the fields that are the very same objects in memory as before."""
+    return frozenset(key for key, item in value.items() if key in old and item is old[key])
+
+
 def rule_problems(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
     """Ask only the validation rules of a value and of what it holds: everything else is known to be right."""
     if not node.has_rules:

@@ -268,6 +268,17 @@ def test_a_status_write_shares_what_it_cannot_change(objects: Objects) -> None:
         say(objects, kind, {"status": {"seen": -1}})
 
 
+@pytest.mark.parametrize("subresource", ["", "status"])
+def test_a_null_that_was_not_there_before_is_dropped(objects: Objects, subresource: str) -> None:
+    """A field that the version before has not got is no field that was left alone."""
+    kind = counter("self.n >= oldSelf.n")
+    objects.create(kind, "ns", {**THING, "spec": {"n": 1}}, Options())
+    written, _ = objects.change(
+        kind, "ns", "x", lambda old: {**old, "status": None}, Options(), subresource=subresource
+    )
+    assert "status" not in written.obj
+
+
 def test_a_status_write_is_asked_the_transition_rules_of_the_spec(objects: Objects) -> None:
     """Rules about a change are asked of every change, also of one that leaves their field alone, as kube-apiserver does."""
     objects.create(counter(), "ns", {**THING, "spec": {"n": 1}}, Options())
