@@ -253,9 +253,8 @@ def _one_line(value: str) -> str:
 def _dumped(body: Any) -> bytes:
     try:
         return orjson.dumps(body)
-    except (
-        TypeError
-    ):  # half a surrogate pair out of somebody's log, a number beyond 64 bits: slower, and sent all the same
+    except TypeError:
+        # Half a surrogate pair out of somebody's log, a number beyond 64 bits: slower, and sent all the same.
         return json.dumps(body).encode()
 
 

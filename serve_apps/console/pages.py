@@ -16,6 +16,7 @@ from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from kubernaut_ray.contracts.timeline import run_kind
 from serve_apps.console import session, views
 from serve_apps.http import user_of
 
@@ -50,6 +51,7 @@ def _environment() -> Environment:
         "told": views.told,
         "step_tone": views.step_tone,
         "brief_seconds": views.brief_seconds,
+        "run_kind": run_kind,
     }
     return environment
 

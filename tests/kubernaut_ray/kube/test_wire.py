@@ -46,7 +46,7 @@ async def serving(turn: Turn) -> AsyncIterator[Server]:
             server.gone.set()
 
     listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server.base = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/root"
+    server.base = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/base"
     async with listener:
         yield server
 
@@ -72,8 +72,8 @@ async def test_a_connection_is_used_again_one_exchange_at_a_time() -> None:
         assert server.connections == 3
         answer = await wire.exchange("POST", "/p", "", b"body", timeout=5.0)
         assert answer.status == 200
-        assert server.requests[0] == "GET /root/a?b=c HTTP/1.1"
-        assert server.requests[-1] == "POST /root/p HTTP/1.1body"
+        assert server.requests[0] == "GET /base/a?b=c HTTP/1.1"
+        assert server.requests[-1] == "POST /base/p HTTP/1.1body"
         await wire.close()
 
 
