@@ -146,7 +146,7 @@ HNSW = tuple(
         {"hnsw.ef_search": str(ef), "hnsw.iterative_scan": "relaxed_order", "hnsw.max_scan_tuples": "40000"},
         wide,
     )
-    for ef in (40, 100)
+    for ef in (40, 100, 200)
     for wide in ({}, _VECTOR_INDEX_ONLY)
 )
 """The planner's own choice between the two indexes, which is a bad one where a fifth is left; and a better one made for it."""

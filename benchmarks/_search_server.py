@@ -2,11 +2,11 @@
 
     python benchmarks/_search_server.py owner  FOLDER SOCKET
     python benchmarks/_search_server.py ours   FOLDER FD TOKEN SOCKET
-    python benchmarks/_search_server.py theirs FOLDER FD TOKEN DSN [NARROW,WIDE]
+    python benchmarks/_search_server.py theirs FOLDER FD TOKEN DSN [NARROW,WIDE] AUDIT_PORT
 
 Data Storage is the product's app, gate and audit writer as they are; only its transport to the owner is a socket instead of
 Ray's. The other app wears the same shell, takes the same requests, embeds with the same embedder, spools the same audit
-event and answers in the same shape. Its spool is delivered to a route that forgets, so it does less than ours.
+event and answers in the same shape. Both spools are delivered to Data Storage, which keeps what they hold.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 import orjson
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from starlette.responses import Response
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,7 +38,7 @@ from catalog.owner import Owner
 from catalog.search import document_text
 from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.clock import utcnow
-from kubernaut_ray.contracts.audit import AuditBatchResult, AuditEvent
+from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, SearchRequest, SearchResponse, Workflow, WorkflowPatch
 from kubernaut_ray.crds.enums import AuditCategory
 from kubernaut_ray.kube.client import UserInfo
@@ -139,10 +139,10 @@ def ours(folder: Path, port: int, token: str, socket: Path) -> FastAPI:
     return create_app(Deps(catalog, gate, audit, lifespan=lifespan, metrics=metrics))
 
 
-def theirs(folder: Path, port: int, token: str, dsn: str, narrow: dict[str, str], wide: dict[str, str]) -> FastAPI:
+def theirs(folder: Path, token: str, dsn: str, settings: Sequence[dict[str, str]], audit_port: int) -> FastAPI:
     import asyncpg
 
-    audit = audit_writer(folder, port, token)
+    audit = audit_writer(folder, audit_port, token)
     embedder = Remembering(Lexicon())
     real = real_workflows()
 
@@ -154,9 +154,9 @@ def theirs(folder: Path, port: int, token: str, dsn: str, narrow: dict[str, str]
         app.state.pools = [
             await asyncpg.create_pool(
                 dsn, min_size=CONNECTIONS, max_size=CONNECTIONS, init=_pgvector.speak_vectors, reset=as_it_is,
-                server_settings=settings,
+                server_settings=one,
             )
-            for settings in (narrow, wide)
+            for one in settings
         ]  # fmt: skip
         async with audit:
             yield
@@ -214,11 +214,6 @@ def theirs(folder: Path, port: int, token: str, dsn: str, narrow: dict[str, str]
         )
         return Response(b"{}", media_type="application/json")
 
-    @app.post("/api/v1/audit/events/batch", status_code=201)
-    async def forget(request: Request) -> AuditBatchResult:
-        await request.body()
-        return AuditBatchResult(stored=0)
-
     @app.get("/ready")
     async def ready() -> dict[str, str]:
         return {"status": "ready"}
@@ -252,7 +247,7 @@ def main(kind: str, folder: Path, *arguments: str) -> None:
     app = (
         ours(folder, port, token, Path(rest[0]))
         if kind == "ours"
-        else theirs(folder, port, token, rest[0], *json.loads(rest[1]))
+        else theirs(folder, token, rest[0], json.loads(rest[1]), int(rest[2]))
     )
     config = uvicorn.Config(app, log_level="warning", access_log=False, loop="uvloop", http="httptools")
     uvicorn.Server(config).run(sockets=[listening])

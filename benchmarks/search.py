@@ -6,13 +6,15 @@ For each size of catalog (``_synthetic.py``: real texts recombined; questions wi
 thousandth, no two of one text):
 
 1. The owner publishes: the first snapshot (everything read and embedded), and one after a single registration.
-2. In this process, one thread, hybrid search with its answer rendered: ``p50_ms``, ``p99_ms``; ``recall`` of the ten nearest by
-   vector against an exact scan, and ``recall_hybrid`` of the whole answer against a search that compares with everything.
-3. pgvector's ways, one connection: the labels' GIN index with an exact sort, and HNSW with iterative scans. The fastest with a
-   recall of at least ``FLOOR`` is taken; the floor is lower than what ours reaches. Its planner chooses between the indexes,
-   or searches with few facts are sent to the vector index, which it would not take where it should.
-4. Through HTTP, wrk, 1 to 64 connections, in turns: Data Storage (two replicas, bearer tokens, audit events) and the same
-   layer on pgvector. Ours also ranks by words (BM25) and labels and explains its scores; pgvector orders by vector alone.
+2. In this process, one thread, hybrid search with its answer rendered: ``p50_ms``, ``p99_ms`` (the median of ``PASSES`` over all
+   questions, since a neighbour on this machine takes a core for a moment); ``recall`` of the ten nearest by vector against an
+   exact scan, and ``recall_hybrid`` of the whole answer against a search that compares with everything.
+3. pgvector's ways, one connection: the labels' GIN index with an exact sort, and HNSW with iterative scans. The fastest is taken
+   whose recall is ours, or less by ``EQUAL`` at most. Its planner chooses between the indexes, or searches with few facts are
+   sent to the vector index, which it would not take where it should.
+4. Through HTTP, wrk, 1 to 64 connections, in turns: Data Storage (two replicas, bearer tokens) and the same layer on pgvector,
+   both telling Data Storage's audit trail. Ours also ranks by words (BM25) and labels and explains its scores; pgvector orders
+   by vector alone.
 5. The same at 16 connections while workflows are registered, disabled and enabled.
 6. How long after the order to register one a search over HTTP finds it, and memory.
 
@@ -62,8 +64,9 @@ from catalog.snapshot import Snapshot
 from catalog.store import Connection, Store
 from kubernaut_ray.contracts.catalog import Workflow
 
-FLOOR = 0.95
-"""pgvector's recall must reach this. Ours is held to 0.99 by a test."""
+EQUAL = 0.002
+"""pgvector's recall may be so much lower than ours, which a test holds to 0.99."""
+PASSES = 3
 TOP = 10
 REPLICAS = 2
 SERVER = str(Path(__file__).with_name("_search_server.py"))
@@ -92,7 +95,8 @@ class Side:
     def __init__(self, kind: str, folder: Path, token: str, *rest: str) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._socket.set_inheritable(True)
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.port = int(self._socket.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
         fd = self._socket.fileno()
         self._log = folder / f"{kind}.log"
@@ -235,13 +239,18 @@ class Bench:
         for question in self.questions[:60]:
             snapshot.find(question.request).to_json()
         took: dict[float, list[float]] = {}
-        for question in self.questions:
-            began = time.perf_counter()
-            snapshot.find(question.request).to_json()
-            took.setdefault(question.share, []).append((time.perf_counter() - began) * 1000)
-        every = list(itertools.chain.from_iterable(took.values()))
-        self.figures["p50_ms"], self.figures["p99_ms"] = percentile(every, 50), percentile(every, 99)
-        self.figures["qps_in_process"] = 1000 / statistics.mean(every)
+        passes: list[list[float]] = []
+        for _ in range(PASSES):
+            passes.append([])
+            for question in self.questions:
+                began = time.perf_counter()
+                snapshot.find(question.request).to_json()
+                passes[-1].append((time.perf_counter() - began) * 1000)
+                took.setdefault(question.share, []).append(passes[-1][-1])
+        for percent in (50, 99):
+            self.figures[f"p{percent}_ms"] = statistics.median(percentile(one, percent) for one in passes)
+        self.figures["p99_ms_passes"] = [percentile(one, 99) for one in passes]
+        self.figures["qps_in_process"] = 1000 / statistics.mean(itertools.chain.from_iterable(passes))
         self.figures["p50_ms_by_share"] = {str(share): percentile(ms, 50) for share, ms in sorted(took.items())}
         exact, near, whole = [], [], []
         for question in self.compared:
@@ -293,7 +302,7 @@ class Bench:
                     await connection.close()
         self.figures["pgvector_ways"] = tried
         ways = {way.name: way for way in (_pgvector.EXACT, *_pgvector.HNSW)}
-        good = [name for name, figures in tried.items() if figures["recall"] >= FLOOR]
+        good = [name for name, figures in tried.items() if figures["recall"] >= self.figures["recall"] - EQUAL]
         chosen = min(good or [_pgvector.EXACT.name], key=lambda name: tried[name]["mean_ms"])
         # A planner that has a vector index uses it where it seems cheaper: for the exact way it is dropped again.
         if chosen == _pgvector.EXACT.name:
@@ -329,6 +338,7 @@ class Bench:
             self.token,
             postgres.dsn,
             json.dumps([way.settings_for(wide=w) for w in (False, True)]),
+            str(ours.port),
         )
         try:
             sides = {"ours": ours, "theirs": theirs}
@@ -499,7 +509,7 @@ def draw(file: Path, benches: Sequence[Bench]) -> None:
 
 
 async def run(scale: Scale, build: _pgvector.Build, console: Console, plot: Path | None) -> dict[str, Any]:
-    figures: dict[str, Any] = {"postgresql": build.name, "recall_floor": FLOOR}
+    figures: dict[str, Any] = {"postgresql": build.name, "recall_equal_within": EQUAL}
     benches = []
     for size in scale.sizes:
         folder = Path(tempfile.mkdtemp(prefix="kubernaut-search-"))

@@ -2,8 +2,9 @@
 
 ``canonical`` writes it, ``parse`` reads JSON without losing a digit, and ``canonical(parse(text))`` of canonical text is that
 text again. Audit events are plain: strings, integers, lists, objects. orjson with sorted keys gives RFC 8785's bytes for
-those, twenty times as fast as anything in Python. Whole and tiny floats (ECMAScript writes them otherwise), integers beyond
-64 bits and characters beyond the Basic Multilingual Plane (in keys they sort by UTF-16) take the long way.
+those, twenty times as fast as anything in Python. Whole floats are made integers first, as which ECMAScript writes them. Tiny
+and huge floats (it writes them otherwise), integers beyond 64 bits and characters beyond the Basic Multilingual Plane (in keys
+they sort by UTF-16) take the long way.
 
 One deviation, because a trail must not change what it was told: an integer beyond 2^53-1, for which RFC 8785 has no form,
 keeps its decimal digits.
@@ -22,17 +23,20 @@ from pydantic_core import from_json
 from kubernaut_ray.errors import InvalidInput
 
 _SCALARS = frozenset({str, int, bool, type(None)})
+_AS_IT_IS, _MADE_WHOLE, _NOT = range(3)
 _SMALLEST = 1e-5
 """From here up orjson and ECMAScript write a float that is not whole with the same digits."""
+_LARGEST_WHOLE = 2.0**53
+"""Up to here a whole float is one integer."""
 _FIRST_BEYOND_BMP = 0xF0
 """The lowest first byte of a character of four bytes in UTF-8."""
 
 
 def canonical(value: Any) -> bytes:
     """Return a JSON value's canonical bytes. Raises ``InvalidInput`` for what JSON cannot say: NaN, half a surrogate pair."""
-    if _plain((value,)):
+    if (way := _look((value,))) != _NOT:
         try:
-            text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+            text = orjson.dumps(_whole(value) if way == _MADE_WHOLE else value, option=orjson.OPT_SORT_KEYS)
         except orjson.JSONEncodeError:
             pass  # An integer beyond 64 bits, or nothing that JSON can say: the long way tells.
         else:
@@ -52,21 +56,38 @@ def parse(text: bytes) -> Any:
         raise InvalidInput(f"this is not JSON: {error}") from error
 
 
-def _plain(values: Iterable[Any]) -> bool:
-    """Whether orjson writes everything in there as RFC 8785 does, or refuses it."""
+def _look(values: Iterable[Any]) -> int:
+    """Say how orjson can be given all of this: ``_AS_IT_IS``, ``_MADE_WHOLE`` or ``_NOT``."""
+    found = _AS_IT_IS
     for value in values:
         kind = type(value)
         if kind in _SCALARS:
             continue
         if kind is dict:
-            if not _plain(value.values()):
-                return False
-        elif kind is float:
-            if value.is_integer() or not _SMALLEST <= abs(value) < inf:
-                return False
-        elif kind is not list or not _plain(value):
-            return False
-    return True
+            inner = _look(value.values())
+        elif kind is list:
+            inner = _look(value)
+        elif kind is not float:
+            return _NOT
+        elif value.is_integer():
+            inner = _MADE_WHOLE if abs(value) <= _LARGEST_WHOLE else _NOT
+        else:
+            inner = _AS_IT_IS if _SMALLEST <= abs(value) < inf else _NOT
+        if inner > found:
+            if inner == _NOT:
+                return _NOT
+            found = inner
+    return found
+
+
+def _whole(value: Any) -> Any:
+    """Return the value with its whole floats as integers."""
+    kind = type(value)
+    if kind is dict:
+        return {key: _whole(inner) for key, inner in value.items()}
+    if kind is list:
+        return [_whole(inner) for inner in value]
+    return int(value) if kind is float and value.is_integer() else value
 
 
 def _pieces(value: Any) -> Iterable[bytes]:

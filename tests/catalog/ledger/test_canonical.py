@@ -35,6 +35,11 @@ def test_the_bytes_are_those_of_the_standard(value: Any) -> None:
 @example(1e-5)
 @example(1.5e-6)
 @example(2**53 - 0.5)
+@example(2.0**53)
+@example(2.0**53 + 2)
+@example(-0.0)
+@example(-3.0)
+@example(1e20)
 def test_every_float_is_written_as_ecmascript_does(number: float) -> None:
     """Those that take the fast way, too."""
     assert rfc8785.dumps({"n": [number]}) == canonical({"n": [number]})
