@@ -32,8 +32,9 @@ from kubernaut_ray.contracts.catalog import SearchFilters
 Mask = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
-EXACT_UP_TO = 4096
-"""So many admitted records are all candidates; of more, at least as many, cell by cell."""
+EXACT_UP_TO, REACH = 2048, 24
+"""So many admitted records are all candidates, or one in ``REACH`` of the catalog if that is more; of more of them, at least as
+many, cell by cell."""
 REMEMBERED_MASKS = 64
 """A label and fact; each takes a byte a record."""
 
@@ -145,10 +146,11 @@ class Index:
         left = int(np.count_nonzero(mask))
         if not left:
             return np.zeros(0, dtype=np.int64)
-        if self._cells is None or left <= max(EXACT_UP_TO, count):
+        reach = max(EXACT_UP_TO, len(self) // REACH, count)
+        if self._cells is None or left <= reach:
             among = np.flatnonzero(mask)
         else:
-            among = self._cells.near(query, mask, left, max(EXACT_UP_TO, count))
+            among = self._cells.near(query, mask, left, reach)
         if self._outlines is not None:
             among = self._outlines.likely(query, among, count)
         return self._among(query, among, min(count, len(among)))
