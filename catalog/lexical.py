@@ -180,7 +180,7 @@ class Lexical:
         places = np.repeat(starts - (ends - sizes), sizes)
         places += np.arange(len(places))
         weights = wanted[self.bag_terms[places]]
-        shared = np.flatnonzero(weights)
+        shared = np.flatnonzero(weights > 0)
         total = np.zeros(len(documents), dtype=np.float32)
         owners = np.searchsorted(ends, shared, side="right")
         np.add.at(total, owners, weights[shared] * self.bag_weights[places[shared]])
@@ -207,7 +207,7 @@ def best(scores: Floats, count: int, *, floor: float = 0.0) -> npt.NDArray[np.in
 
     ``floor`` is a score that ``count`` of them are known to reach; a good one saves most of the work.
     """
-    hopeful = np.flatnonzero(scores >= floor) if floor > 0 else np.flatnonzero(scores)
+    hopeful = np.flatnonzero(scores >= floor) if floor > 0 else np.flatnonzero(scores > 0)
     if len(hopeful) <= count:
         return hopeful
     among = scores[hopeful]

@@ -141,7 +141,8 @@ def search(index: Index, embedder: Embedder, request: SearchRequest, *, version:
         every = index.lexical.estimates(said)
         # The nearest are as many as are wanted here: the best by words are at least as good as the worst of them.
         floor = float(every[near].min()) if len(near) >= pool else 0.0
-        candidates = merged(near, best(every * mask, pool, floor=floor))
+        every *= mask
+        candidates = merged(near, best(every, pool, floor=floor))
         lexical = index.lexical.scores_of(said, candidates)
     order = partial(_ordered, index, request.filters, query, words_only=bool(degraded))
     ranking = order(lexical, candidates)
