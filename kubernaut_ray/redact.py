@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 PLACEHOLDER = "[REDACTED]"
@@ -43,15 +43,26 @@ class _Rule:
     """``guards``: cheap tests (lower case), one of which must be in an ASCII text for the rule to be tried."""
 
     name: str
-    pattern: re.Pattern[str]
+    source: str
+    flags: int
     replacement: str
-    guards: tuple[str, ...] = ("",)
+    guards: tuple[str, ...]
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return _compiled(self.source, self.flags)
+
+
+@cache
+def _compiled(source: str, flags: int) -> re.Pattern[str]:
+    # At the first text that may need it: all of them take a fifth of a second, and most processes need few.
+    return re.compile(source, flags)
 
 
 def _rule(
     name: str, pattern: str, replacement: str = PLACEHOLDER, *, flags: int = 0, guard: str | tuple[str, ...]
 ) -> _Rule:
-    return _Rule(name, re.compile(pattern, flags), replacement, (guard,) if isinstance(guard, str) else guard)
+    return _Rule(name, pattern, flags, replacement, (guard,) if isinstance(guard, str) else guard)
 
 
 _GIVEAWAY_GUARDS = ("pass", "pwd", "secret", "token", "cred", "key", "client-cert", "docker", "connection")

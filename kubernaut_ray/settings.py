@@ -21,7 +21,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ServerSettings(Group):
@@ -405,7 +405,7 @@ class FleetSettings(Group):
 class Settings(BaseModel):
     """All settings of one running system."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_dir: Path = Path(".kubernaut")
     kubeconfig: Path | None = None

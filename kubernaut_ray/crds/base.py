@@ -47,7 +47,6 @@ class Model(BaseModel):
         populate_by_name=True,
         extra="ignore",
         use_enum_values=False,
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
 

@@ -21,6 +21,7 @@ import yaml
 
 from kubernaut_ray import crds, names, shipped
 from kubernaut_ray.crds.base import CustomResource, PrinterColumn
+from kubernaut_ray.crds.docstrings import Described
 
 Schema = dict[str, Any]
 
@@ -78,7 +79,7 @@ def manifest(model: type[CustomResource]) -> Schema:
 
 def structural(model: type[CustomResource]) -> Schema:
     """Return the structural schema of one kind: ``apiVersion``, ``kind``, ``metadata``, ``spec``, ``status``."""
-    source = model.model_json_schema(by_alias=True, mode="validation")
+    source = model.model_json_schema(by_alias=True, mode="validation", schema_generator=Described)
     definitions = source.get("$defs", {})
     properties = source["properties"]
     body: dict[str, Schema] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from pydantic.json_schema import models_json_schema
 
 from kubernaut_ray import __version__, shipped
 from kubernaut_ray.contracts.audit import AuditBatch, AuditEvent
+from kubernaut_ray.contracts.base import Contract
+from kubernaut_ray.crds.base import Model
+from kubernaut_ray.crds.docstrings import describe
 
 FILE = "openapi/data-storage.json"
 REF = "#/components/schemas/{model}"
@@ -72,6 +75,12 @@ def document(app: FastAPI) -> dict[str, Any]:
     )
     for name, schema in more["$defs"].items():
         schemas.setdefault(name.strip("_"), schema)
+    for model in (*_below(Contract), *_below(Model)):
+        qualified = f"{model.__module__}.{model.__qualname__}".replace(".", "__")
+        for name in (model.__name__, f"{model.__name__}-Input", f"{model.__name__}-Output", qualified):
+            # Another model of that name, which some other part of the system has, has other fields.
+            if (schema := schemas.get(name, {})).get("properties", {}).keys() == _shown(model):
+                describe(schema, model)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     told["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -82,6 +91,16 @@ def document(app: FastAPI) -> dict[str, Any]:
                 operation["security"] = []
     app.openapi_schema = json.loads(json.dumps(told).replace("schemas/_", "schemas/"))
     return app.openapi_schema
+
+
+def _below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for inner in model.__subclasses__():
+        yield inner
+        yield from _below(inner)
+
+
+def _shown(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def render(app: FastAPI) -> str:
