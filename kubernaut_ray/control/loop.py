@@ -131,6 +131,8 @@ class ControlLoop:
                     await self._tenure()
                     pause = 0.5
                 except Exception as error:
+                    if (task := asyncio.current_task()) is not None and task.cancelling():
+                        raise asyncio.CancelledError from error  # it broke on the way out, and out it goes
                     self.stats.last_error = f"{type(error).__name__}: {error}"
                     log.exception("loop.broke", again_in=pause)
                     await self._sleep(pause)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -398,6 +399,23 @@ async def test_a_write_refused_as_a_stale_owners_stops_the_work_at_once(kube: Me
         assert "has changed hands" in loop.stats.last_error
         kube.create = create  # type: ignore[method-assign]
         await until(lambda: phase(kube, "n1") == "Sent")
+
+
+async def test_what_breaks_on_the_way_out_swallows_no_cancellation(
+    kube: MemoryKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who ends the task ends it, whatever becomes of the Lease meanwhile."""
+    mine = lease(kube, "one")
+    monkeypatch.setattr(mine, "release", mock.AsyncMock(side_effect=RuntimeError("the session is closed")))
+    settings = FleetSettings()
+    loop = ControlLoop(courier.Courier(kube), kube, Sink(), WorkQueue(), settings=settings, namespace=NS, lease=mine)
+    task = asyncio.create_task(loop.run())
+    await until(lambda: loop.state == "running")
+    task.cancel()
+    ended, _ = await asyncio.wait({task}, timeout=5)
+    loop.drain()
+    await asyncio.wait({task}, timeout=20)
+    assert (ended, task.cancelled()) == ({task}, True)
 
 
 async def test_a_controller_that_cannot_start_is_tried_again(kube: MemoryKube) -> None:
