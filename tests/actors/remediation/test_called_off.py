@@ -74,20 +74,20 @@ class _Loop:
     """What the loop does, step by step, but that nobody tells it of the cancellation."""
 
     def __init__(self, world: _World) -> None:
-        self._world, self._recall = world, Recall()
+        self._world, self.recall = world, Recall()
         controller = RemediationController(
-            Deps(world, Settings(), Endpoints(), lambda: "token", lambda _ns, _name: None, self._recall)
+            Deps(world, Settings(), Endpoints(), lambda: "token", lambda _ns, _name: None, self.recall)
         )
-        self._reconcile = Reconciler(controller, world, _Sink(), clock=lambda: build.NOW, recall=self._recall)
+        self._reconcile = Reconciler(controller, world, _Sink(), clock=lambda: build.NOW, recall=self.recall)
 
     async def look(self) -> None:
         for obj in self._world.objects.values():
             if obj["kind"] != "RemediationRequest":
-                self._recall.note(KEY, resources.BY_KIND[obj["kind"]].plural, obj)
+                self.recall.note(KEY, resources.BY_KIND[obj["kind"]].plural, obj)
         try:
             await self._reconcile(KEY)
         except Conflict:
-            self._recall.forget(KEY)
+            self.recall.forget(KEY)
 
     async def end(self, play: Play) -> None:
         """Look until it has ended; once it was called off nobody works on its children any more."""
@@ -144,4 +144,21 @@ async def test_a_child_that_arrives_after_the_end_is_called_off(child: CustomRes
     assert world.unfinished() == [child.name]
     for _ in range(3):
         await loop.look()
+    assert (world.phase, world.unfinished()) == ("Cancelled", [])
+
+
+async def test_news_of_its_earlier_life_that_come_late_create_nothing() -> None:
+    """The watch of requests lags behind that of their children: the deletion of one is known before the cancellation is."""
+    world = _World("ai-rr-1", after=False)
+    await world.create(resources.REMEDIATION_REQUEST, build.remediation_request().to_object())
+    loop = _Loop(world)
+    for _ in range(2):
+        await loop.look()
+    earlier = world.objects["RemediationRequest", KEY.namespace, KEY.name]
+    await loop.end(cast())
+    assert (phase_of(earlier), world.phase) == ("Processing", "Cancelled")
+    await world.delete(resources.SIGNAL_PROCESSING, "sp-rr-1", KEY.namespace)
+    loop.recall.forget(KEY)  # As an event of the deletion does.
+    loop.recall.note(KEY, "remediationrequests", earlier)
+    await loop.look()
     assert (world.phase, world.unfinished()) == ("Cancelled", [])

@@ -468,7 +468,8 @@ class Recalling(Failing):
 
     async def observe(self, key: Key) -> courier.Seen | None:
         told = self.recall.get(key, NotificationRequest, key.name)
-        now = self.kube.objects[("NotificationRequest", NS, key.name)]["metadata"]["resourceVersion"]
+        stored = self.kube.objects.get(("NotificationRequest", NS, key.name)) or {"metadata": {"resourceVersion": ""}}
+        now = stored["metadata"]["resourceVersion"]
         self.known.append("nothing" if told is None else "now" if told.metadata.resource_version == now else "old")
         return await super().observe(key)
 
@@ -498,3 +499,22 @@ async def test_a_new_tenure_recalls_nothing(kube: MemoryKube) -> None:
     async with running(kube, controller, recall=controller.recall) as loop:
         await until(lambda: loop.state == "running")
         assert len(controller.recall) == 0
+
+
+async def test_an_answer_that_comes_after_the_deletion_is_not_recalled(kube: MemoryKube) -> None:
+    """Answers and events come by different connections: the answer to our own write may be older than the last event."""
+    controller, patch, late = Recalling(kube), kube.patch, asyncio.Event()
+
+    async def overtaken(resource: Resource, name: str, *args: Any, **rest: Any) -> Object:
+        answer = await patch(resource, name, *args, **rest)
+        if not late.is_set():
+            late.set()
+            await kube.delete(NOTIFICATION_REQUEST, name, NS)
+            await until(lambda: loop.objects == 0)
+        return answer
+
+    await kube.create(NOTIFICATION_REQUEST, courier.request("n1"))
+    async with running(kube, controller, recall=controller.recall) as loop:
+        kube.patch = overtaken  # type: ignore[method-assign]
+        await until(lambda: late.is_set() and not loop.queue.working and not len(loop.queue))
+        assert controller.known[-1] == "nothing"
