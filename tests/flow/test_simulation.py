@@ -24,6 +24,7 @@ from actors.remediation import approvals, blocking, endings, executions, moves
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
 from actors.workflow_execution import observe
+from kubernaut_ray import names
 from kubernaut_ray.clock import rfc3339
 from kubernaut_ray.control import loop
 from kubernaut_ray.control.decision import Call
@@ -176,3 +177,17 @@ def test_a_copy_that_does_not_say_so_is_found_out() -> None:
 def test_an_end_of_which_nobody_is_told_is_found_out() -> None:
     """Without messages a failure leaves its incident with nobody, and that is seen."""
     assert found_out(mock.patch.object(moves, "_told", return_value=()), "and nobody was told", (1, 2), 8)
+
+
+def test_a_cancellation_that_spares_what_is_under_way_is_found_out() -> None:
+    """Whatever works for a remediation is called off with it."""
+    broken = mock.patch.object(moves, "cancel_children", return_value=())
+    assert found_out(broken, "goes on after its remediation was cancelled", (1, 3, 2, 4, 5, 6), 12)
+
+
+@pytest.mark.parametrize("problem", ["one id, two facts", "happened 1 times, told 0"])
+def test_facts_that_take_one_another_s_place_are_found_out(problem: str) -> None:
+    """An event id that says only what happened, and not when in its life, hides all but the first."""
+    real = names.audit_event_id
+    broken = mock.patch.object(names, "audit_event_id", lambda type_, remediation, *_: real(type_, remediation))
+    assert found_out(broken, problem, (1, 2), 8)
