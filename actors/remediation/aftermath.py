@@ -1,4 +1,7 @@
-"""What is left to do for a finished RemediationRequest: its notifications, its duplicates, and its removal in the end."""
+"""What is left to do for a finished RemediationRequest: its notifications, its duplicates, and its removal in the end.
+
+A cancelled one's children are looked for once more at each look: one that arrives late is called off like the others.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from actors.remediation.observe import DELIVERED_CONDITION, Observed, settled
 from kubernaut_ray import names
 from kubernaut_ray.control.decision import Decision, Delete, Key
 from kubernaut_ray.crds.enums import DeliveryState, NotificationPriority, NotificationType
+from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
 from kubernaut_ray.kube import resources
 from kubernaut_ray.settings import Settings
@@ -23,6 +27,8 @@ LOOK_AGAIN = timedelta(hours=1)
 def ended(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]:
     """Once everything is delivered only the retention time is waited for; children go with their owner."""
     request, status = seen.request, seen.request.status
+    if status.overall_phase is Phase.CANCELLED and (late := moves.cancel_children(seen, investigation=True)):
+        return Decision("LateChildrenCalledOff", effects=late, wake_at=now)
     if settled(status):
         if status.retention_expiry_time is not None and now >= status.retention_expiry_time:
             if seen.untold:

@@ -172,17 +172,22 @@ def cancel_children(seen: Observed, *, investigation: bool) -> tuple[Delete, ...
 
     ``investigation`` takes unfinished analysis and processing along; where their traces matter they end by their deadlines.
     """
-    execution, approval, analysis, processing = seen.execution, seen.approval, seen.analysis, seen.processing
+    execution, approval, processing = seen.execution, seen.approval, seen.processing
     doomed: list[CustomResource] = []
     if execution is not None and running(seen):
         doomed.append(execution)
     if approval is not None and approval.status.sealed_decision is ApprovalDecision.NONE:
         doomed.append(approval)
-    if investigation and analysis is not None and analysis.status.phase not in _ENDED_ANALYSIS:
-        doomed.append(analysis)
+    if investigation:
+        analyses = (seen.analysis, seen.ahead)
+        doomed.extend(one for one in analyses if one is not None and one.status.phase not in _ENDED_ANALYSIS)
     if investigation and processing is not None and processing.status.phase not in _ENDED_PROCESSING:
         doomed.append(processing)
-    return tuple(Delete(resources.of(type(child)), Key(child.namespace, child.name), child.uid) for child in doomed)
+    return tuple(
+        Delete(resources.of(type(child)), Key(child.namespace, child.name), child.uid)
+        for child in doomed
+        if child.metadata.deletion_timestamp is None
+    )
 
 
 def running(seen: Observed) -> bool:

@@ -60,6 +60,9 @@ class Observed:
     approval: RemediationApprovalRequest | None = None
     execution: WorkflowExecution | None = None
     assessment: EffectivenessAssessment | None = None
+    ahead: AIAnalysis | None = None
+    """The next attempt's analysis, read once somebody has called the request off: it may have been created before the status
+    could say so."""
     notifications: tuple[NotificationRequest, ...] = ()
     routing: Facts | None = None
     """Read where something would start next."""
@@ -130,8 +133,8 @@ class Reader:
         """``recalled``: the request is as it was told last, so what would start is looked at once more."""
         status, name, attempt = request.status, request.name, request.status.recovery_attempts
         stage = status.blocked_from or Phase.PENDING if phase is Phase.BLOCKED else phase
-        analysed = stage not in {Phase.PENDING, Phase.PROCESSING}
-        processing, analysis, assessment, notifications = await asyncio.gather(
+        analysed = stage not in {Phase.PENDING, Phase.PROCESSING} or _ends_early(request)
+        processing, analysis, assessment, ahead, notifications = await asyncio.gather(
             self._child(
                 request,
                 SignalProcessing,
@@ -147,6 +150,7 @@ class Reader:
                 recalled,
                 needed=phase is Phase.VERIFYING,
             ),
+            self._ahead(request, recalled, needed=phase is Phase.EXECUTING and _ends_early(request)),
             self._notifications(request, recalled),
         )
         starting = (
@@ -179,6 +183,7 @@ class Reader:
             approval=approval,
             execution=execution,
             assessment=assessment,
+            ahead=ahead,
             notifications=notifications,
             original=await self._original(request, phase),
         )
@@ -191,11 +196,30 @@ class Reader:
         )
 
     async def _ended(self, request: RemediationRequest, recalled: bool) -> Observed:
+        seen = Observed(request)
+        if request.status.overall_phase is Phase.CANCELLED:
+            seen = await self._left(request)
         if settled(request.status):
-            return Observed(request, untold=await self._untold(request))
+            return replace(seen, untold=await self._untold(request))
         notifications, siblings = await asyncio.gather(self._notifications(request, recalled), self._siblings(request))
         waited = sorted(s.name for s in siblings if s.status.duplicate_of == request.name)
-        return Observed(request, notifications=notifications, duplicates=tuple(waited))
+        return replace(seen, notifications=notifications, duplicates=tuple(waited))
+
+    async def _left(self, request: RemediationRequest) -> Observed:
+        """Read what there is of a cancelled request: whoever slept over its end may have created something since."""
+        name, attempt = request.name, request.status.recovery_attempts
+        processing, analysis, ahead, approval, execution = await asyncio.gather(
+            self._child(request, SignalProcessing, names.signal_processing(name), recalled=False),
+            self._child(request, AIAnalysis, names.ai_analysis(name, attempt), recalled=False),
+            self._ahead(request, recalled=False),
+            self._child(request, RemediationApprovalRequest, names.approval_request(name, attempt), recalled=False),
+            self._child(request, WorkflowExecution, names.workflow_execution(name, attempt), recalled=False),
+        )
+        return Observed(request, processing, analysis, approval, execution, ahead=ahead)
+
+    async def _ahead(self, request: RemediationRequest, recalled: bool, *, needed: bool = True) -> AIAnalysis | None:
+        name = names.ai_analysis(request.name, request.status.recovery_attempts + 1)
+        return await self._child(request, AIAnalysis, name, recalled, needed=needed)
 
     async def _untold(self, request: RemediationRequest) -> tuple[str, ...] | None:
         due = request.status.retention_expiry_time

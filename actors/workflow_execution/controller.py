@@ -12,6 +12,8 @@ from actors.workflow_execution.decide import decide
 from actors.workflow_execution.marks import Ownership
 from actors.workflow_execution.observe import Observed, Reader
 from actors.workflow_execution.registered import Records
+from actors.workflow_execution.start import QUEUED, entry
+from actors.workflow_execution.waiting import WaitingRoom
 from kubernaut_ray import names
 from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.contracts.statistics import ExecutionRecord
@@ -52,7 +54,8 @@ class WorkflowExecutionController:
             owner = Ownership.of(obj).execution
             return [Key(namespace, owner)] if owner else []
 
-        self.watches: tuple[Watch, ...] = tuple(
+        self._waiting = WaitingRoom()
+        runs = (
             Watch(
                 engines.ALL[name].resource,
                 executing,
@@ -61,18 +64,30 @@ class WorkflowExecutionController:
             )
             for name in deps.settings.execution.engines
         )
+        # Turns are one queue for all shards: whoever ends may be another process's.
+        others = Watch(resources.WORKFLOW_EXECUTION, self._waiting.called, namespace=namespace, sharded=False)
+        self.watches: tuple[Watch, ...] = (*runs, others)
 
     def phase_of(self, status: WorkflowExecutionStatus) -> str:
         return str(status.phase or "")
 
     async def observe(self, key: Key) -> Observed | None:
-        return await self._reader.observe(key)
+        seen = await self._reader.observe(key)
+        if seen is None:
+            self._waiting.leave(key)
+        return seen
 
     def subject(self, observed: Observed) -> CustomResource:
         return observed.execution
 
     def decide(self, observed: Observed, now: datetime) -> Decision[WorkflowExecutionStatus]:
-        return decide(observed, now, self._settings, self._key)
+        decision = decide(observed, now, self._settings, self._key)
+        key = Key(observed.execution.namespace, observed.execution.name)
+        if decision.reason == QUEUED and decision.wake_at is not None:
+            self._waiting.enter(key, entry(observed), decision.wake_at, now)
+        else:
+            self._waiting.leave(key)
+        return decision
 
     async def start(self) -> None:
         """Nothing to open."""

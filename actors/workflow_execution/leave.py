@@ -21,7 +21,7 @@ from kubernaut_ray.signing import SigningKey
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is known of the leave: whether the analysis needed one, the request for it, and the target's UID now."""
+    """What is known of the leave: whether one is needed, unless the analysis denies it; the request for it; the target's UID now."""
 
     needed: bool = False
     request: RemediationApprovalRequest | None = None
@@ -58,7 +58,9 @@ def judge(execution: WorkflowExecution, asked: Asked, key: SigningKey | None, no
     grant, request = execution.spec.approval, asked.request
     if grant is None and request is None:
         if asked.needed:
-            return Refused("a person's approval is needed, and there is no request for it")
+            return Refused(
+                "a person's approval is needed, or nothing says that it is not, and there is no request for it"
+            )
         return Given()
     if grant is None:
         return Refused("it carries no approval, although one was asked for")

@@ -170,7 +170,8 @@ class Reader:
             self._ours(execution, resources.APPROVAL_REQUEST, leave.request_of(execution), home),
             self._ours(execution, resources.AI_ANALYSIS, names.analysis_of(execution.name), home),
         )
-        needed = bool(((analysis or {}).get("status") or {}).get("approvalRequired"))
+        # An analysis that is gone, or is being made anew, does not say that none is needed.
+        needed = ((analysis or {}).get("status") or {}).get("approvalRequired") is not False
         if request is None:
             return leave.Asked(needed)
         found = RemediationApprovalRequest.from_object(request)

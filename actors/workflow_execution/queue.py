@@ -21,7 +21,8 @@ from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Phase
 from kubernaut_ray.settings import ExecutionSettings
 
 SOON = timedelta(seconds=1)
-LONGEST_PAUSE = timedelta(seconds=30)
+SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(seconds=30)
+"""Between two looks at the queue, by the place in it. They find what ``waiting.py`` was not told."""
 _OVER = (Phase.COMPLETED, Phase.FAILED)
 
 
@@ -174,7 +175,7 @@ def _waiting(me: Entry, rest: tuple[Entry, ...], limits: Limits, now: datetime) 
             if not why and free > 0:
                 return Turn()
             full = f"{len(active)} of {limits.running} executions run"
-            pause = min(LONGEST_PAUSE, max(2 * SOON, place * SOON))
+            pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, place * SOON))
             at = now + pause
             if (until := room.budget_returns(entry)) is not None:
                 at = max(at, until)

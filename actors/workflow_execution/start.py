@@ -69,6 +69,8 @@ class GiveBack:
 
 
 Answer = Never | Later | Claim | Admit | GiveBack | Now
+QUEUED = "Queued"
+"""The reason of whoever waits for its turn."""
 _LEAST_TIME = timedelta(seconds=60)
 
 
@@ -126,7 +128,7 @@ def judge(seen: Observed, now: datetime, settings: Settings, key: SigningKey | N
     answer = checked(seen, now, settings)
     if not isinstance(answer, Now):
         return answer
-    match queue.judge(_entry(seen), seen.others, queue.Limits.of(settings.execution), now):
+    match queue.judge(entry(seen), seen.others, queue.Limits.of(settings.execution), now):
         case queue.Turn():
             return Admit()
         case queue.GiveBack(why):
@@ -139,7 +141,8 @@ def judge(seen: Observed, now: datetime, settings: Settings, key: SigningKey | N
             assert_never(never_here)
 
 
-def _entry(seen: Observed) -> Entry:
+def entry(seen: Observed) -> Entry:
+    """Return the execution as the queue knows it."""
     execution = seen.execution
     return Entry(
         execution.uid,
@@ -161,4 +164,4 @@ def _queued(seen: Observed, why: str, at: datetime, now: datetime) -> Never | La
             return Never(Reason.RESOURCE_EXHAUSTED, told)
     grant = spec.approval
     ends = [t for t in (at, last, grant.expires_at if grant is not None else None) if t is not None and t > now]
-    return Later("Queued", f"Waiting for its turn, {why}", min(ends), queued=True)
+    return Later(QUEUED, f"Waiting for its turn, {why}", min(ends), queued=True)

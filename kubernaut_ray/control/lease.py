@@ -130,6 +130,12 @@ class Lease:
 
     async def release(self) -> None:
         """Give the Lease up at once, so that the next owner need not wait. Best effort: it expires anyway."""
+        try:
+            await self._release()
+        except KubernautError as error:
+            log.info("lease.release_failed", lease=self.name, error=str(error))
+
+    async def _release(self) -> None:
         if not self._claimed or (self._object is None and not await self._still_ours()):
             return
         self._claimed, self._held_until = False, float("-inf")
@@ -140,9 +146,6 @@ class Lease:
             except Conflict:  # a renewal that was cut off may still have arrived
                 if not await self._still_ours():
                     return
-            except KubernautError as error:
-                log.info("lease.release_failed", lease=self.name, error=str(error))
-                return
 
     async def attempt(self) -> bool:
         """Take the Lease if it is free; ``False`` when it is not, or somebody else was faster."""

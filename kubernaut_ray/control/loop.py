@@ -131,6 +131,8 @@ class ControlLoop:
                     await self._tenure()
                     pause = 0.5
                 except Exception as error:
+                    if (task := asyncio.current_task()) is not None and task.cancelling():
+                        raise asyncio.CancelledError from error  # it broke on the way out, and out it goes
                     self.stats.last_error = f"{type(error).__name__}: {error}"
                     log.exception("loop.broke", again_in=pause)
                     await self._sleep(pause)
@@ -311,7 +313,7 @@ class ControlLoop:
 
     def _watch_own(self) -> Cache:
         def changed(old: Object | None, new: Object | None) -> None:
-            self._changed(_key(new or old or {}), self._controller.resource.plural, new)
+            self._changed(_key(new or old or {}), self._controller.resource.plural, old, new)
 
         return Cache(
             self._client,
@@ -332,22 +334,22 @@ class ControlLoop:
             for key in keys:
                 # Not in our own list: another shard's, or not seen yet, and then its own event will come.
                 if self._own.get(key.name, key.namespace) is not None:
-                    self._changed(key, watch.resource.plural, new)
+                    self._changed(key, watch.resource.plural, old, new)
 
         selector = shards.join(watch.labels, self._shards.selector if watch.sharded else "")
         return Cache(
             self._client, watch.resource, watch.namespace, labels=selector, on_change=changed, project=metadata_only
         )
 
-    def _changed(self, key: Key, plural: str, new: Object | None) -> None:
+    def _changed(self, key: Key, plural: str, old: Object | None, new: Object | None) -> None:
         """Look at a key again, unless all that happened is what we did ourselves.
 
         Of a key that is being worked on, that is known only when the work has ended: an echo may arrive before the answer.
         """
+        if (last := new or old) is not None:
+            self._recall.note(key, plural, last)
         if new is None:
             self._recall.forget(key)
-        else:
-            self._recall.note(key, plural, new)
         metadata = new["metadata"] if new is not None else {}
         version = (plural, str(metadata.get("name", "")), str(metadata.get("resourceVersion", "")))
         if (heard := self._heard.get(key)) is not None:

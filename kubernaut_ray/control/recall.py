@@ -5,7 +5,8 @@ an event or our own last write has led to: a timer, a resync, a retry after any 
 reading of everything anew, because ``forget`` comes first. What may cost something when it is old (routing, what is executed)
 is read anew in any case; the status is written on condition of the version that was judged.
 
-Bounded by keys, the least recently used goes. It is memory only: losing it costs requests and nothing else.
+What is forgotten leaves behind how far it had come: events and answers take different ways, and one that is late must not bring
+back an earlier life. Bounded by keys, the least recently used goes. It is memory only: losing it costs requests and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Kind = TypeVar("Kind", bound=CustomResource)
 
 @dataclass(slots=True)
 class _Told:
-    """One version of one object: as it came, and from the first reading on as its model only."""
+    """One version of one object: as it came, and from the first reading on as its model only; neither once it is forgotten."""
 
     version: str
     obj: Object | None
@@ -45,7 +46,7 @@ class Recall:
         self._limit = keys
 
     def note(self, key: Key, plural: str, obj: Object) -> None:
-        """Remember this version, unless a newer one is known. Versions that do not compare make us forget the object."""
+        """Remember this version, unless a newer one is or was known. Versions that do not compare make us forget the object."""
         if not self._limit:
             return
         objects = self._keys.get(key)
@@ -60,7 +61,10 @@ class Recall:
         known = objects.get(place)
         if known is None or _newer(version, known.version):
             objects[place] = _Told(version, obj)
-        elif known.version != version and not _newer(known.version, version):
+        elif known.version == version:
+            if known.model is None:
+                known.obj = obj
+        elif not _newer(known.version, version):
             del objects[place]
 
     def get(self, key: Key, kind: type[Kind], name: str) -> Kind | None:
@@ -73,8 +77,9 @@ class Recall:
         return told.model if isinstance(told.model, kind) else None
 
     def forget(self, key: Key) -> None:
-        """Forget everything around a key."""
-        self._keys.pop(key, None)
+        """Forget everything around a key but the versions: what is older stays unknown."""
+        for told in self._keys.get(key, {}).values():
+            told.obj = told.model = None
 
     def clear(self) -> None:
         self._keys.clear()

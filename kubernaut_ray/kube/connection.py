@@ -245,8 +245,10 @@ def _wire(configuration: Any, official: Any, patience: float) -> Wire:
 
 
 def _one_line(value: str) -> str:
-    if "\r" in value or "\n" in value:
-        raise InvalidInput("the bearer token holds a line break; is the token file what it should be?")
+    if not (value.isascii() and value.isprintable()):
+        raise InvalidInput(
+            "the bearer token holds a line break or what is no ASCII; is the token file what it should be?"
+        )
     return value
 
 

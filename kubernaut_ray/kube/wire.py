@@ -99,13 +99,15 @@ class _Line(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's for TLS is one in all but its class
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None:
+        if self._waiter is None or self._waiter.done():
             self.abort()  # nothing was asked
             return
         self._begun = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
+            if self._waiter.done():
+                self.abort()  # what came right behind the answer is none
             self._fail(Disconnected(f"the answer is not HTTP ({error})"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -121,6 +123,8 @@ class _Line(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            self.abort()  # behind the answer comes another one, and nobody asked: its rest must not be taken for the next one's
         self._body, self._retry_after = [], None
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -214,6 +218,9 @@ class Wire:
             _, line = await loop.create_connection(
                 lambda: _Line(loop), self._host, self._port, ssl=self._tls, server_hostname=self._server_name
             )
+        if self._closed:
+            line.abort()
+            raise Disconnected("the client was closed")
         self._lines.add(line)
         line.lost.add_done_callback(lambda _: self._lines.discard(line))
         return line

@@ -49,11 +49,16 @@ class Placement:
     async def of_workload(
         self, resource: Resource, name: str, namespace: str, uid: str, firing_time: datetime | None
     ) -> Loss | None:
-        """Return the lost node that keeps the pods of this workload from being ready."""
-        pods = self._topology.wanting_under(uid)
-        if pods is None:
-            pods = await self._read_pods(resource, name, namespace, uid)
-        return await self._explain(pods, firing_time)
+        """Return the lost node that keeps the pods of this workload from being ready.
+
+        Nodes and pods are followed by two watches, and one may lag: a pod that fails on a node that is well may not be known
+        yet. So what memory puts down to a node is looked at once more before the workload's signal goes to the node.
+        """
+        known = self._topology.wanting_under(uid)
+        if known is not None and await self._explain(known, firing_time) is None:
+            return None
+        pods = await self._read_pods(resource, name, namespace, uid)
+        return await self._explain((known or ()) if pods is None else pods, firing_time)
 
     async def _explain(self, pods: Iterable[PodFacts], firing_time: datetime | None) -> Loss | None:
         places = tuple(
@@ -86,21 +91,21 @@ class Placement:
             self._read.popitem(last=False)
         return state
 
-    async def _read_pods(self, resource: Resource, name: str, namespace: str, uid: str) -> tuple[PodFacts, ...]:
-        """Read the pods of a workload by its selector; what has none, such as a CronJob or a custom kind, shows none."""
+    async def _read_pods(self, resource: Resource, name: str, namespace: str, uid: str) -> tuple[PodFacts, ...] | None:
+        """Read the pods of a workload by its selector; ``None`` for what has none, as a CronJob, is gone, or may not be read."""
         if resource.kind not in _SELECTING:
-            return ()
+            return None
         try:
             selector = facts.selector(await self._cluster.get(resource, name, namespace))
             if not selector:
-                return ()
+                return None
             owners = {uid}
             if resource.kind == resources.DEPLOYMENT.kind:
                 found = await self._cluster.list(resources.REPLICA_SET, namespace, labels=selector)
                 owners |= {child.uid for child in _under(resources.REPLICA_SET, found, owners)}
             pods = _under(resources.POD, await self._cluster.list(resources.POD, namespace, labels=selector), owners)
         except (Forbidden, NotFound):
-            return ()
+            return None
         return tuple(pod for pod in pods if isinstance(pod, PodFacts) and pod.wanting)
 
 

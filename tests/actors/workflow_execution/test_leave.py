@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from actors.workflow_execution import controller, leave
 from actors.workflow_execution.decide import decide
-from actors.workflow_execution.observe import Observed
+from actors.workflow_execution.observe import Observed, Reader
 from actors.workflow_execution.queue import Entry
 from kubernaut_ray import names
 from kubernaut_ray.contracts import grants
@@ -21,13 +23,21 @@ from kubernaut_ray.control.decision import Create, Key, Patch
 from kubernaut_ray.crds.approval import Grant
 from kubernaut_ray.crds.enums import ApprovalDecision, ExecutionFailureReason, WorkflowExecutionPhase
 from kubernaut_ray.crds.remediation_approval_request import RemediationApprovalRequest as Approval
+from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.kube.client import KubeClient
-from kubernaut_ray.kube.resources import APPROVAL_REQUEST, PIPELINE_RUN, WORKFLOW_EXECUTION
+from kubernaut_ray.kube.resources import (
+    AI_ANALYSIS,
+    APPROVAL_REQUEST,
+    PIPELINE_RUN,
+    REMEDIATION_REQUEST,
+    WORKFLOW_EXECUTION,
+)
 from kubernaut_ray.settings import AdmissionSettings, Settings
 from kubernaut_ray.signing import SigningKey
 from tests import build
 from tests.crash import crash_everywhere
+from tests.memory_kube import MemoryKube
 from tests.shelf import Shelf
 
 _private = Ed25519PrivateKey.generate()
@@ -150,6 +160,36 @@ def test_what_needs_no_leave_runs_without() -> None:
     bare = replace(seen, execution=without_grant(seen.execution))
     assert [type(e) for e in decide(bare, build.NOW, SETTINGS, KEY).effects] == [Create]
     assert [type(e) for e in decide(scene(), build.NOW, SETTINGS).effects] == [Create]
+
+
+@pytest.mark.parametrize(
+    ("analysed", "needed"),
+    [
+        pytest.param({"approvalRequired": True}, True, id="it needs leave"),
+        pytest.param({"approvalRequired": False}, False, id="it needs none"),
+        pytest.param({"phase": "Investigating"}, True, id="it is being made anew"),
+        pytest.param(None, True, id="it is gone"),
+    ],
+)
+async def test_what_does_not_say_that_it_needs_no_leave_needs_it(
+    tmp_path: Path, analysed: dict[str, Any] | None, needed: bool
+) -> None:
+    """Deleting the analysis is no way round a person."""
+    kube = MemoryKube(lambda: build.NOW)
+    request = RemediationRequest.from_object(await kube.create(REMEDIATION_REQUEST, REMEDIATION.to_object()))
+    if analysed is not None:
+        analysis = build.ai_analysis(request, None)
+        await kube.create(AI_ANALYSIS, analysis.to_object())
+        told = {"status": analysed}
+        await kube.patch(AI_ANALYSIS, analysis.name, told, request.namespace, subresource="status")
+    execution = build.workflow_execution(request, None)
+    await kube.create(WORKFLOW_EXECUTION, execution.to_object())
+    pending = {"status": {"phase": "Pending"}}
+    await kube.patch(WORKFLOW_EXECUTION, execution.name, pending, request.namespace, subresource="status")
+    settings = _signing(tmp_path)
+    seen = await Reader(kube, settings, Shelf()).observe(Key(request.namespace, execution.name))
+    assert seen is not None
+    assert seen.leave == leave.Asked(needed)
 
 
 APPROVED = ApprovalDecision.APPROVED

@@ -22,7 +22,7 @@ from kubernaut_ray.kube.embedded.selectors import selector
 from kubernaut_ray.kube.embedded.status import ApiStatus, forbidden
 from kubernaut_ray.kube.embedded.watching import _filter, _shown
 from kubernaut_ray.kube.errors import Conflict, Gone, Unavailable
-from kubernaut_ray.kube.resources import APPROVAL_REQUEST, LEASE, Resource
+from kubernaut_ray.kube.resources import APPROVAL_REQUEST, LEASE, WORKFLOW_EXECUTION, Resource
 from serve_apps.admission import approvals, fencing
 from serve_apps.admission.approvals import Desk
 from serve_apps.admission.review import Allowed, Caller, Denied, Request
@@ -113,7 +113,8 @@ class SimClient(KubeClient):
 
         runs = self.life.leased and (kind.group, kind.plural) in fencing.RUNS
         write = review if runs else lambda: self._server.create(kind, home, obj)
-        return _body(await self._write(write, paused="paused_run" if runs else "paused"))
+        execution = "paused_execution" if resource == WORKFLOW_EXECUTION else "paused"
+        return _body(await self._write(write, paused="paused_run" if runs else execution))
 
     async def replace(
         self,

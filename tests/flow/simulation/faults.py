@@ -32,6 +32,8 @@ class Rates:
     """The process dies right before or right after a write."""
     paused: float = 0.001
     """Of processes with a Lease, a write: it is on its way, the process sleeps for minutes, and the write arrives when it wakes."""
+    paused_execution: float = 0.001
+    """The same, where the write creates an execution."""
     paused_run: float = 0.12
     """The same, where the write creates a run: this is what fencing is for."""
     event_lost: float = 0.01
@@ -51,6 +53,7 @@ STORM = Rates(
     hung=0.002,
     crash=0.015,
     paused=0.004,
+    paused_execution=0.004,
     paused_run=0.25,
     event_lost=0.1,
     event_twice=0.1,

@@ -31,6 +31,7 @@ TABLES_AT_REST = (
     "effectivenessassessments",
     "notificationrequests",
 )
+_CALLED_OFF = ("signalprocessings", "aianalyses", "remediationapprovalrequests", "workflowexecutions")
 _SLACK = timedelta(minutes=12)
 """A deadline is acted on by whoever is up: outages, lost events and a resync lie between."""
 
@@ -63,6 +64,8 @@ class Rules:
         """How often what is to be judged came about at all: a rule over nothing says nothing."""
         self._late: set[str] = set()
         """UIDs of what processes created that had slept over the end of its request."""
+        self._slow: set[str] = set()
+        """UIDs of what processes created that had slept: nobody who judged meanwhile could know of it."""
         self._made: Counter[Child] = Counter()
         self._runs: dict[str, str] = {}
         self._approved: dict[str, str] = {}
@@ -102,6 +105,8 @@ class Rules:
             self.requests[name] = obj
             if before == "Verifying" and after == "Completed":
                 self._verified(obj)
+            if before != after == "Cancelled":
+                self._called_off(obj)
         if kind == "WorkflowExecution" and event.type == "ADDED":
             self._worth_trying(obj)
         if kind == "NotificationRequest":
@@ -148,6 +153,16 @@ class Rules:
                 self._truth(target, since), f"{name} ended as Remediated, and {target} was down from then on until now"
             )
 
+    def _called_off(self, request: Obj) -> None:
+        """With a remediation everything is called off that works for it, what was created a moment ago too."""
+        for table in _CALLED_OFF:
+            for child in (entry.obj for entry in self._store.scan(f"{table}.kubernaut.ai")):
+                meta = child["metadata"]
+                if any(owner == request["metadata"]["uid"] for _, _, owner, _ in _child_of(child)):
+                    self.situations["child of a cancelled one"] += 1
+                    over = ended(child) or "deletionTimestamp" in meta or meta["uid"] in self._slow
+                    self.hold(over, f"{child['kind']} {meta['name']} goes on after its remediation was cancelled")
+
     def _worth_trying(self, execution: Obj) -> None:
         """Where the last remediations of a target did not help, there is no other one."""
         meta, target = execution["metadata"], execution["spec"]["targetResource"]
@@ -172,6 +187,8 @@ class Rules:
         for key in _child_of(obj):
             _, name, _, owner = key
             self._made[key] += 1
+            if self._slept():
+                self._slow.add(meta["uid"])
             self.hold(
                 self._made[key] == 1 or (kind != "WorkflowExecution" and key in self.removed),
                 f"{kind} {name} was created {self._made[key]} times",

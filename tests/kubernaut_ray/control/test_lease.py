@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from kubernaut_ray.control.lease import Fenced, Lease
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.kube.errors import Unavailable
+from kubernaut_ray.kube.errors import Conflict, Forbidden, Unavailable
 from kubernaut_ray.kube.resources import LEASE, Resource
 from tests.memory_kube import MemoryKube
 
@@ -168,6 +169,19 @@ async def test_a_renewal_that_was_cut_off_does_not_keep_a_lease_from_being_relea
     await kube.patch(LEASE, "shards", {"spec": {"renewTime": "2026-03-01T12:00:05.000000Z"}}, "ns")
     await first.release()
     await asyncio.wait_for(second.acquire(), 1)
+
+
+async def test_a_lease_that_must_not_be_read_any_more_is_released_as_far_as_that_goes(
+    kube: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Releasing is the last thing that is done, often on the way out: what refuses it is told, and raises nothing."""
+    only = lease(kube, "one")
+    await only.acquire()
+    refusal = Forbidden("leases: get is not allowed", status=403, reason="Forbidden")
+    monkeypatch.setattr(kube, "replace", mock.AsyncMock(side_effect=Conflict("the object has been modified")))
+    monkeypatch.setattr(kube, "get", mock.AsyncMock(side_effect=refusal))
+    await only.release()
+    assert not only.held
 
 
 async def test_an_annotation_by_somebody_else_is_no_loss(kube: Clocked) -> None:

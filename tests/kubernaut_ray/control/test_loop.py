@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -400,6 +401,23 @@ async def test_a_write_refused_as_a_stale_owners_stops_the_work_at_once(kube: Me
         await until(lambda: phase(kube, "n1") == "Sent")
 
 
+async def test_what_breaks_on_the_way_out_swallows_no_cancellation(
+    kube: MemoryKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who ends the task ends it, whatever becomes of the Lease meanwhile."""
+    mine = lease(kube, "one")
+    monkeypatch.setattr(mine, "release", mock.AsyncMock(side_effect=RuntimeError("the session is closed")))
+    settings = FleetSettings()
+    loop = ControlLoop(courier.Courier(kube), kube, Sink(), WorkQueue(), settings=settings, namespace=NS, lease=mine)
+    task = asyncio.create_task(loop.run())
+    await until(lambda: loop.state == "running")
+    task.cancel()
+    ended, _ = await asyncio.wait({task}, timeout=5)
+    loop.drain()
+    await asyncio.wait({task}, timeout=20)
+    assert (ended, task.cancelled()) == ({task}, True)
+
+
 async def test_a_controller_that_cannot_start_is_tried_again(kube: MemoryKube) -> None:
     """A failing start (a policy that does not compile) is logged and repeated, not fatal."""
 
@@ -450,7 +468,8 @@ class Recalling(Failing):
 
     async def observe(self, key: Key) -> courier.Seen | None:
         told = self.recall.get(key, NotificationRequest, key.name)
-        now = self.kube.objects[("NotificationRequest", NS, key.name)]["metadata"]["resourceVersion"]
+        stored = self.kube.objects.get(("NotificationRequest", NS, key.name)) or {"metadata": {"resourceVersion": ""}}
+        now = stored["metadata"]["resourceVersion"]
         self.known.append("nothing" if told is None else "now" if told.metadata.resource_version == now else "old")
         return await super().observe(key)
 
@@ -480,3 +499,22 @@ async def test_a_new_tenure_recalls_nothing(kube: MemoryKube) -> None:
     async with running(kube, controller, recall=controller.recall) as loop:
         await until(lambda: loop.state == "running")
         assert len(controller.recall) == 0
+
+
+async def test_an_answer_that_comes_after_the_deletion_is_not_recalled(kube: MemoryKube) -> None:
+    """Answers and events come by different connections: the answer to our own write may be older than the last event."""
+    controller, patch, late = Recalling(kube), kube.patch, asyncio.Event()
+
+    async def overtaken(resource: Resource, name: str, *args: Any, **rest: Any) -> Object:
+        answer = await patch(resource, name, *args, **rest)
+        if not late.is_set():
+            late.set()
+            await kube.delete(NOTIFICATION_REQUEST, name, NS)
+            await until(lambda: loop.objects == 0)
+        return answer
+
+    await kube.create(NOTIFICATION_REQUEST, courier.request("n1"))
+    async with running(kube, controller, recall=controller.recall) as loop:
+        kube.patch = overtaken  # type: ignore[method-assign]
+        await until(lambda: late.is_set() and not loop.queue.working and not len(loop.queue))
+        assert controller.known[-1] == "nothing"

@@ -80,3 +80,18 @@ def test_the_least_recently_told_key_goes_first() -> None:
     assert [known(recall, key) for key in keys] == [None, None, "1"]
     recall.clear()
     assert len(recall) == 0
+
+
+def test_what_is_older_is_not_believed_of_what_was_forgotten() -> None:
+    """Forgotten is what an object was, never how far it had come: a watch that lags must not bring back an earlier life."""
+    recall = holding()
+    recall.note(KEY, PLURAL, version("7"))
+    recall.forget(KEY)
+    assert known(recall) is None
+    recall.note(KEY, PLURAL, version("5"))
+    assert known(recall) is None
+    recall.note(KEY, PLURAL, version("7"))
+    assert known(recall) == "7"
+    recall.forget(KEY)
+    recall.note(KEY, PLURAL, version("8"))
+    assert known(recall) == "8"

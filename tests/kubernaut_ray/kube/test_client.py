@@ -223,6 +223,14 @@ async def test_tls_with_a_ca_of_its_own(tmp_path: Path) -> None:
                 await client.get(NODE, "n")
 
 
+@pytest.mark.parametrize("token", ["two\r\nlines", "tök", "a\x00b"])
+async def test_what_is_no_bearer_token(script: Script, client: KubeClient, token: str) -> None:
+    """It is refused before anything is sent, in words that hold nothing of it."""
+    with pytest.raises(InvalidInput, match="bearer token") as refused:
+        await client.bearing(token).version()
+    assert (token in str(refused.value), script.requests) == (False, [])
+
+
 async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     """A refused connection is Unavailable."""
     async with await KubeClient.connect(kubeconfig(tmp_path, "http://127.0.0.1:9"), timeout=2.0) as client:

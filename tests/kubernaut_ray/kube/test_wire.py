@@ -192,6 +192,26 @@ async def test_who_gives_up_waiting_takes_the_connection_along() -> None:
         await wire.close()
 
 
+@pytest.mark.parametrize(
+    "more",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", OK, b"H"],
+    ids=["half an answer", "a whole answer", "a letter"],
+)
+async def test_an_answer_that_nobody_asked_for_is_nobody_s(more: bytes) -> None:
+    """What comes right behind an answer must not be taken for the next one's: the connection is not used again."""
+
+    async def turn(count: int, _: str, writer: asyncio.StreamWriter) -> bool:
+        writer.write(OK + more if count == 1 else b"HTTP/1.1 201 Created\r\nContent-Length: 3\r\n\r\nyou")
+        return True
+
+    async with serving(turn) as server:
+        wire = Wire(server.base, tls=None)
+        assert await get(wire) == (200, b"{}")
+        assert await get(wire) == (201, b"you")
+        assert server.connections == 2
+        await wire.close()
+
+
 async def test_what_is_no_http() -> None:
     """Anything else than HTTP is an error that says so."""
 
@@ -226,3 +246,16 @@ async def test_closing_closes_everything() -> None:
         with pytest.raises(Disconnected):
             await get(wire)
         await asyncio.wait_for(server.gone.wait(), 5)
+
+
+async def test_closing_while_a_connection_is_made() -> None:
+    """A connection that is there only after ``close`` carries nothing, and does not stay."""
+    async with serving(answers) as server:
+        wire = Wire(server.base, tls=None)
+        asking = asyncio.create_task(get(wire))
+        await asyncio.sleep(0)
+        await wire.close()
+        with pytest.raises(Disconnected):
+            await asking
+        await asyncio.wait_for(server.gone.wait(), 5)
+        assert server.requests == []

@@ -57,7 +57,12 @@ class Plant:
         phase: str = "Running",
         labels: Mapping[str, str] | None = None,
     ) -> Object:
-        """Create a pod on a node; ``since`` is when it became ready, or stopped being so."""
+        """Create a pod on a node, labelled as its owner unless ``labels`` say otherwise.
+
+        ``since`` is when it became ready, or stopped being so.
+        """
+        if labels is None and owner is not None:
+            labels = owner["metadata"].get("labels")
         spec = CONTAINERS | ({"nodeName": node} if node else {})
         body = {"metadata": self._meta(name, owner, labels), "spec": spec}
         await self.kube.create(resources.POD, body, self.namespace)

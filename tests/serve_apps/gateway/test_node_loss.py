@@ -48,7 +48,7 @@ async def cascade(kube: KubeClient, namespace: str, node: str, lost: datetime) -
         labels = {"namespace": namespace, "deployment": f"w{n:02}"}
         alerts.append(alert("KubeDeploymentReplicasMismatch", starts_at=fired, **labels))
     for group in parts(pods, 20):
-        made = (plant.pod(name, owner, node=node, since=lost, labels={"pod": name}) for name, owner in group)
+        made = (plant.pod(name, owner, node=node, since=lost) for name, owner in group)
         await asyncio.gather(*made)
     for name, _ in pods:
         alerts += [alert(what, starts_at=fired, namespace=namespace, pod=name) for what in NAMES]

@@ -305,7 +305,10 @@ async def test_read_live_nodes_are_kept_for_some_seconds() -> None:
 
 
 async def test_followed_it_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Owners, nodes and pods come from memory; what is not known is asked for, and never taken as missing."""
+    """Owners, nodes and pods come from memory; what is not known is asked for, and never taken as missing.
+
+    A workload's pods are looked at once more, where they can be, before its signal goes to a node.
+    """
     shop = Shop(follows=True)
     await shop.plant.node("n1", "False")
     cron = await shop.plant.workload(CRON_JOB, "backup")
@@ -317,7 +320,7 @@ async def test_followed_it_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> Non
     for labels in ({"pod": "backup-28-abcde"}, {"job_name": "backup-28"}, {"cronjob": "backup"}):
         found = await shop.resolve(**labels)
         assert (str(found.target), str(found.workload)) == ("node/n1", "shop/cronjob/backup")
-    assert shop.world.reads == {}
+    assert shop.world.reads == {"get Job": 1}
 
     topology = shop.topology
     deployments = topology._kinds["apps", "Deployment"]._cache
@@ -329,6 +332,32 @@ async def test_followed_it_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> Non
     found = await shop.owners.resolve(candidates, "shop", KINDS, SOON)
     assert (str(found.target), found.note, shop.world.reads["get Deployment"]) == ("shop/deployment/new", "", 1)
     await topology.stop()
+
+
+@pytest.mark.parametrize("kind", [resources.DEPLOYMENT, resources.STATEFUL_SET])
+async def test_a_workload_that_is_ill_elsewhere_while_the_watch_of_pods_lags(
+    monkeypatch: pytest.MonkeyPatch, kind: Resource
+) -> None:
+    """A node's loss is known at once, the pod that fails on another node not yet: nothing is folded on old news."""
+    shop = Shop(follows=True)
+    await shop.plant.node("n1", "False")
+    await shop.plant.node("n2")
+    owner = await shop.plant.workload(kind, "web")
+    if kind is resources.DEPLOYMENT:
+        owner = await shop.plant.workload(resources.REPLICA_SET, "web-7d4b9c6f5d", owner, {"app": "web"})
+    await shop.plant.pod("web-1", owner, node="n1", labels={"app": "web"})
+    await shop.plant.pod("web-2", owner, node="n2", ready=True, labels={"app": "web"})
+    label = kind.kind.lower()
+    assert await shop.where(**{label: "web"}) == "node/n1"
+
+    monkeypatch.setattr(shop.topology._pods._cache, "_put", lambda _: None)  # The watch lags behind.
+    await shop.plant.pod_status("web-2", ready=False)
+    candidates = target.candidates(
+        Signal("A", "t", "s", "warning", NOW, NOW, labels={"namespace": "shop", label: "web"}), KINDS
+    )
+    found = await shop.owners.resolve(candidates, "shop", KINDS, SOON)
+    assert str(found.target) == f"shop/{label}/web"
+    await shop.topology.stop()
 
 
 @pytest.mark.integration
