@@ -6,7 +6,7 @@ differs between kinds lives in their ``Rules``; everything else in the server tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -50,6 +50,12 @@ class Rules(Protocol):
         """Whether each top-level field is judged by itself, so that one which a write leaves alone need not be looked at again."""
         ...
 
+    def plain(self, obj: Obj, same: Container[str]) -> bool:
+        """Whether ``obj``, but for its metadata and the fields in ``same``, is certainly right and stored as it is: then it is
+        neither made canonical nor pruned nor defaulted.
+        """
+        ...
+
     def canonical(self, obj: Obj) -> None:
         """Write values the way they are stored, in place, so that equal ones compare equal."""
         ...
@@ -62,8 +68,8 @@ class Rules(Protocol):
         """Fill in defaults and the fields that the server owns, in place."""
         ...
 
-    def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
-        """Say everything that is wrong with ``obj``, as a new object or as a change of ``old``."""
+    def problems(self, obj: Obj, old: Obj | None, *, plain: bool = False) -> list[Cause]:
+        """Say everything that is wrong with ``obj``, as a new object or as a change of ``old``; ``plain`` is what ``plain`` said."""
         ...
 
     def list_keys(self, path: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -203,6 +203,10 @@ def prune(node: Node, value: Any, path: str, *, root: bool = False) -> list[str]
 # defaulting
 
 
+def has_default(node: Node) -> bool:
+    """Whether a value that is missing is filled in."""
+    return node.default is not _NONE
+
 def apply_defaults(node: Node, value: Any) -> None:
     """Fill in defaults, in place, as apiextensions does: only inside objects that exist or are defaulted themselves."""
     if isinstance(value, dict):
@@ -280,7 +284,7 @@ def validate(node: Node, value: Any, path: str, old: Any, *, skip: tuple[str, ..
             if node.bounds or node.format or node.pattern is not None:
                 causes += _check_text(node, value, path)
         case "integer" | "number":
-            causes += _check_number(node, value, path)
+            causes += check_number(node, value, path)
         case "object":
             causes += _check_object(node, value, path, old, skip)
         case "array":
@@ -290,7 +294,7 @@ def validate(node: Node, value: Any, path: str, old: Any, *, skip: tuple[str, ..
     if node.combined:
         causes += _check_combinations(node, value, path)
     if node.rules and not causes:
-        causes += _broken_rules(node, value, path, old)
+        causes += broken_rules(node, value, path, old)
     return causes
 
 
@@ -315,10 +319,11 @@ def rule_problems(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
         for i, item in enumerate(value):
             known = previous.get(item_key(item, node.map_keys)) if isinstance(item, dict) else None
             causes += rule_problems(node.items, item, f"{path}[{i}]", known)
-    return causes or _broken_rules(node, value, path, old)
+    return causes or broken_rules(node, value, path, old)
 
 
-def _broken_rules(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
+def broken_rules(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
+    """Ask the validation rules of a value itself."""
     return [
         Cause(f"{path}{sub}", reason, message)
         for rule in node.rules
@@ -351,7 +356,8 @@ def _check_text(node: Node, value: str, path: str) -> list[Cause]:
     return causes
 
 
-def _check_number(node: Node, value: float, path: str) -> list[Cause]:
+def check_number(node: Node, value: float, path: str) -> list[Cause]:
+    """Say what is wrong with a number."""
     bounds, causes = node.bounds, []
     if (low := bounds.get("minimum")) is not None and (value < low or (value == low and "exclusiveMinimum" in bounds)):
         than = "greater than" if "exclusiveMinimum" in bounds else "greater than or equal to"
