@@ -6,7 +6,7 @@ differs between kinds lives in their ``Rules``; everything else in the server tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -141,6 +141,7 @@ class Registry:
     _by_resource: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
     _by_kind: dict[tuple[str, str], Kind] = field(default_factory=dict)
     _preferred: dict[str, list[str]] = field(default_factory=dict)
+    _tables: dict[str, Kind] = field(default_factory=dict)
 
     def add(self, kinds: Iterable[Kind]) -> None:
         for kind in kinds:
@@ -171,9 +172,9 @@ class Registry:
     def kinds(self) -> tuple[Kind, ...]:
         return tuple(self._by_resource.values())
 
-    def tables(self) -> dict[str, Kind]:
+    def tables(self) -> Mapping[str, Kind]:
         """Return one kind for each table of the store."""
-        return {kind.table: kind for kind in reversed(self.kinds())}
+        return self._tables
 
     def groups(self) -> tuple[str, ...]:
         return tuple(g for g in self._preferred if g)
@@ -191,6 +192,7 @@ class Registry:
         for group, version, _ in self._by_resource:
             found.setdefault(group, set()).add(version)
         self._preferred = {g: sorted(v, key=version_rank) for g, v in found.items()}
+        self._tables = {kind.table: kind for kind in reversed(self.kinds())}
 
 
 def version_rank(version: str) -> tuple[int, int, int, str]:

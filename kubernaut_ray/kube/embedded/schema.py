@@ -207,6 +207,7 @@ def has_default(node: Node) -> bool:
     """Whether a value that is missing is filled in."""
     return node.default is not _NONE
 
+
 def apply_defaults(node: Node, value: Any) -> None:
     """Fill in defaults, in place, as apiextensions does: only inside objects that exist or are defaulted themselves."""
     if isinstance(value, dict):
