@@ -301,7 +301,7 @@ def validate(node: Node, value: Any, path: str, old: Any, *, skip: tuple[str, ..
 
 def untouched(value: Mapping[str, Any], old: Mapping[str, Any]) -> frozenset[str]:
     """Return the fields that are the very same objects in memory as before."""
-    return frozenset(key for key, item in value.items() if key in old and item is old[key])
+    return frozenset([key for key, item in value.items() if item is old.get(key, _NONE)])
 
 
 def rule_problems(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
