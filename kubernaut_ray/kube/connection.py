@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import ipaddress
 import json
 import ssl
@@ -154,7 +155,7 @@ class Connection:
         if self._wire is None:
             async with self._open(method, path, query, body, content_type, accept, self._timeout) as response:
                 return await response.read()
-        target = f"{path}?{urlencode(query, safe='(),')}" if query else path
+        target = f"{path}?{_encoded(tuple(query.items()))}" if query else path
         headers = f"User-Agent: {USER_AGENT}\r\nAccept: {accept}\r\nContent-Type: {content_type}\r\n"
         with self._errors(method, path):
             if authorization := await self._authorization():
@@ -242,6 +243,11 @@ def _wire(configuration: Any, official: Any, patience: float) -> Wire:
         limit=official.maxsize,
         patience=patience,
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query, safe="(),")
 
 
 def _one_line(value: str) -> str:
