@@ -45,7 +45,10 @@ class CustomRules:
         odd = node.bounds or node.enum or node.preserve or node.combined or node.additional is not None
         self._plain = None if odd else {name: plain(child) for name, child in node.properties.items()}
         self._needed = needed(node) - {"metadata"}
-        self._ruled = {n: c for n, c in node.properties.items() if c.has_rules and n not in _TYPE_AND_METADATA}
+        self._ruled = {name: child for name, child in node.ruled.items() if name not in _TYPE_AND_METADATA}
+        described = node.properties.get("metadata")
+        self._described = None if described == Node(type="object") else described
+        """What the definition says of the metadata, if anything; the rest is every kind's, and ``objects.py`` sees to it."""
 
     def plain(self, obj: Obj, same: Container[str]) -> bool:
         if self._plain is None or not self._needed <= obj.keys():
@@ -75,13 +78,11 @@ class CustomRules:
         else:
             skip = (*_TYPE_AND_METADATA, *same)
             causes = structural.validate(self.node, obj, "", old, skip=skip)
-        for name, value in obj.items():
-            child = self.node.child(name) if name in same and name != "metadata" else None
-            if child is not None and old is not None:
-                causes += structural.rule_problems(child, value, name, old[name])
-        described = self.node.properties.get("metadata")
-        if described is not None:
-            causes += structural.validate(described, obj["metadata"], "metadata", None)
+        for name, child in self._ruled.items():
+            if name in same and old is not None:
+                causes += structural.rule_problems(child, obj[name], name, old[name])
+        if self._described is not None:
+            causes += structural.validate(self._described, obj["metadata"], "metadata", None)
         return causes
 
     def _broken_rules(self, obj: Obj, old: Obj | None, same: Container[str]) -> list[Cause]:

@@ -57,6 +57,8 @@ class Node:
     negated: Node | None = None
     has_defaults: bool = False
     has_rules: bool = False
+    ruled: dict[str, Node] = field(default_factory=dict)
+    """The properties that have rules, or something below them does."""
     combined: bool = False
     """Whether there is an allOf, anyOf, oneOf or not."""
 
@@ -144,6 +146,7 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
     below = [*node.properties.values(), *(n for n in (node.items, node.additional) if isinstance(n, Node))]
     node.has_defaults = any(n.default is not _NONE or n.has_defaults for n in below)
     node.has_rules = bool(node.rules) or any(n.has_rules for n in below)
+    node.ruled = {name: child for name, child in node.properties.items() if child.has_rules}
     return node
 
 
@@ -311,11 +314,12 @@ def rule_problems(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
     causes: list[Cause] = []
     if isinstance(value, dict):
         before = old if isinstance(old, dict) else {}
-        for key, item in value.items():
-            child = node.child(key)
-            if child is not None and child.has_rules:
+        other = node.additional if isinstance(node.additional, Node) and node.additional.has_rules else None
+        for key, item in value.items() if node.ruled or other is not None else ():
+            child = node.ruled.get(key, other)
+            if child is not None:
                 causes += rule_problems(child, item, _join(path, key), before.get(key))
-    elif isinstance(value, list) and node.items is not None:
+    elif isinstance(value, list) and node.items is not None and node.items.has_rules:
         previous = _by_key(node, old)
         for i, item in enumerate(value):
             known = previous.get(item_key(item, node.map_keys)) if isinstance(item, dict) else None
