@@ -104,6 +104,9 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
             not isinstance(schema[key], wanted) or (wanted is _NUMBER and schema[key] is True)
         ):
             raise SchemaError(f"{path}.{key}", f"{shown(schema[key])} is of the wrong type")
+    for key in ("required", "x-kubernetes-list-map-keys"):
+        if not all(isinstance(name, str) for name in schema.get(key) or ()):
+            raise SchemaError(f"{path}.{key}", "must be a list of names")
     node = Node(
         type=schema.get("type") or "",
         required=tuple(schema.get("required") or ()),
