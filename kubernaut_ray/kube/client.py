@@ -244,7 +244,7 @@ class KubeClient:
         path = _path(resource, namespace)
         async with self._link.stream(path, query=query, idle_timeout=idle_timeout) as content:
             rest = b""
-            async for chunk in content.iter_any():
+            async for chunk in content:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     if line.strip():
@@ -272,7 +272,7 @@ class KubeClient:
         path = _path(POD, namespace, name, "log")
         async with self._link.stream(path, query=query, idle_timeout=15.0) as content:
             text = bytearray()
-            async for chunk in content.iter_any():
+            async for chunk in content:
                 text += chunk
                 if len(text) >= limit_bytes:
                     break
