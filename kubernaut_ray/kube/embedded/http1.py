@@ -328,7 +328,7 @@ class Connection(asyncio.Protocol):
 class Listener:
     """Serves a listening socket. ``start``, then ``stop``."""
 
-    def __init__(self, handler: Handler, listening: socket, tls: ssl.SSLContext) -> None:
+    def __init__(self, handler: Handler, listening: socket, tls: ssl.SSLContext | None) -> None:
         self._handler, self._socket, self._tls = handler, listening, tls
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
