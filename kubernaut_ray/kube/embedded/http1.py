@@ -166,6 +166,8 @@ class Connection(asyncio.Protocol):
         self._arriving = Exchange(self)
         self._head_size: int | None = 0
         """Bytes of the request line and headers that are arriving; ``None`` while a body is."""
+        self._piece = 0
+        """Bytes that are being parsed."""
         self._waiting: deque[Exchange] = deque()
         self._active: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -258,6 +260,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.leaving:
             return
+        self._piece = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -265,7 +268,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(400, b"this is no HTTP request")
         if self._head_size is not None:
-            self._head_size += len(data)
+            self._head_size += self._piece
             if self._head_size > HEAD_LIMIT:
                 self._refuse(431, b"the headers are too large")
         self.advance()
@@ -322,7 +325,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._arriving.complete()
-        self._head_size = 0
+        self._head_size = -self._piece  # the end of a body is no part of the next head
 
 
 class Listener:

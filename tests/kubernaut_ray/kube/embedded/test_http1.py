@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kubernaut_ray.kube.embedded import http1
-from kubernaut_ray.kube.embedded.http1 import BodyTooLarge, Exchange, Handler, Listener
+from kubernaut_ray.kube.embedded.http1 import BodyTooLarge, Connection, Exchange, Handler, Listener
 
 TEXT = b"content-type: text/plain\r\n"
 
@@ -130,6 +130,38 @@ async def test_bodies() -> None:
         assert await client.answer() == (413, "too large")
         client.ask("GET", "/after")
         assert await client.answer() == (200, "GET /after ")
+
+
+class Pipe(asyncio.Transport):
+    """The server's side of a connection without a socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += data
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+async def test_the_end_of_a_large_body_is_no_head() -> None:
+    """However large the piece in which it comes, with the next request in it or not."""
+    connection, pipe = Connection(echo, set()), Pipe()
+    connection.connection_made(pipe)
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n"
+    for pieces in (
+        (post, b"x" * 90_000),
+        (post + b"x" * 90_000,),
+        (post, b"x" * 90_000 + post[:20], post[20:], b"x" * 90_000),
+    ):
+        for piece in pieces:
+            connection.data_received(piece)
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    assert (pipe.sent.count(b"HTTP/1.1 200 OK"), pipe.sent.count(b"HTTP/1.1")) == (4, 4)
 
 
 async def test_a_body_that_nobody_reads() -> None:
