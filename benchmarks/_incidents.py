@@ -8,7 +8,6 @@ that child's own controller would, and notes on a watch when the parent's status
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 import random
 import time
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+import orjson
 
 from kubernaut_ray import clock, names
 from kubernaut_ray.crds.shared import TargetResource
@@ -32,16 +33,18 @@ TRANSITIONS = len(PHASES) + 1
 SEEDERS = 24
 
 _REQUEST = build.remediation_request("rr-0")
-_BODIES: dict[Resource, Object] = {
-    resources.REMEDIATION_REQUEST: _REQUEST.to_object(),
-    resources.SIGNAL_PROCESSING: build.signal_processing(_REQUEST, None).to_object(),
-    resources.AI_ANALYSIS: build.ai_analysis(_REQUEST, None).to_object(),
-    resources.WORKFLOW_EXECUTION: build.workflow_execution(_REQUEST, None).to_object(),
-    resources.NOTIFICATION_REQUEST: build.notification_request(owner=_REQUEST).to_object(),
+_BODIES: dict[Resource, bytes] = {
+    resources.REMEDIATION_REQUEST: orjson.dumps(_REQUEST.to_object()),
+    resources.SIGNAL_PROCESSING: orjson.dumps(build.signal_processing(_REQUEST, None).to_object()),
+    resources.AI_ANALYSIS: orjson.dumps(build.ai_analysis(_REQUEST, None).to_object()),
+    resources.WORKFLOW_EXECUTION: orjson.dumps(build.workflow_execution(_REQUEST, None).to_object()),
+    resources.NOTIFICATION_REQUEST: orjson.dumps(build.notification_request(owner=_REQUEST).to_object()),
 }
+_PROCESSED = build.signal_processing(_REQUEST).status.to_object()
+_ANALYSED = build.ai_analysis(_REQUEST).status.to_object()
 _DONE: dict[Resource, Callable[[], Object]] = {
-    resources.SIGNAL_PROCESSING: build.signal_processing(_REQUEST).status.to_object,
-    resources.AI_ANALYSIS: build.ai_analysis(_REQUEST).status.to_object,
+    resources.SIGNAL_PROCESSING: lambda: _PROCESSED,
+    resources.AI_ANALYSIS: lambda: _ANALYSED,
     resources.WORKFLOW_EXECUTION: lambda: {"phase": "Completed", "completionTime": clock.rfc3339(clock.utcnow())},
     resources.NOTIFICATION_REQUEST: lambda: {"phase": "Sent"},
 }
@@ -56,7 +59,7 @@ _FOLLOWS = {
 
 def request(name: str) -> Object:
     """Return a new RemediationRequest, about a target and a signal that no other is about."""
-    body = copy.deepcopy(_BODIES[resources.REMEDIATION_REQUEST])
+    body: Object = orjson.loads(_BODIES[resources.REMEDIATION_REQUEST])
     labels = {**names.shard_label(name), names.LABEL_REMEDIATION: name}
     body["metadata"] = {"name": name, "namespace": NAMESPACE, "labels": labels}
     body["spec"]["signalFingerprint"] = hashlib.sha256(name.encode()).hexdigest()
@@ -68,7 +71,7 @@ def request(name: str) -> Object:
 def child(resource: Resource, name: str, parent: Object) -> Object:
     """Return a child of the parent, as plain as its CRD allows."""
     metadata = parent["metadata"]
-    body = copy.deepcopy(_BODIES[resource])
+    body: Object = orjson.loads(_BODIES[resource])
     owner = {"apiVersion": names.API_VERSION, "kind": "RemediationRequest", "name": metadata["name"]}
     body["metadata"] = {
         "name": name,

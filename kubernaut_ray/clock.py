@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,8 +19,9 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+@functools.lru_cache(maxsize=4096)
 def rfc3339(instant: datetime) -> str:
-    """Render an instant as RFC 3339 with microseconds and ``Z`` (metav1.MicroTime)."""
+    """Render an instant as RFC 3339 with microseconds and ``Z`` (metav1.MicroTime). The same few are written again and again."""
     if instant.tzinfo is not UTC:
         instant = instant.astimezone(UTC)
     return instant.isoformat(timespec="microseconds")[:-6] + "Z"  # less +00:00

@@ -1,4 +1,4 @@
-"""uvicorn inside a process that has other things to do: how the embedded API server and the gateway's own port are served.
+"""uvicorn inside a process that has other things to do: how the gateway's own port and the admission webhooks are served.
 
 Requests go to a plain ASGI app, without lifespan, logs of its own or signal handlers; who starts it decides about the end.
 """

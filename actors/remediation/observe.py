@@ -47,6 +47,7 @@ from kubernaut_ray.settings import Settings
 DELIVERED_CONDITION = "NotificationDelivered"
 
 Child = TypeVar("Child", bound=CustomResource)
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -76,6 +77,23 @@ class Observed:
     """Requests that waited for this one; read when it has ended."""
     untold: tuple[str, ...] | None = None
     """What the audit trail does not tell yet of a request that is due to be removed; ``None``: not asked."""
+
+
+async def _read(*begun: object) -> None:
+    """Wait for what is being read; what was recalled is there already, and costs no task. Raises what reading raises."""
+    if tasks := [one for one in begun if isinstance(one, asyncio.Task)]:
+        await asyncio.gather(*tasks)
+
+
+def _had(begun: T | asyncio.Task[T]) -> T:
+    return begun.result() if isinstance(begun, asyncio.Task) else begun
+
+
+def _all_had(
+    begun: Iterable[NotificationRequest | asyncio.Task[NotificationRequest | None] | None],
+) -> tuple[NotificationRequest, ...]:
+    found = [_had(one) for one in begun]
+    return tuple(one for one in found if one is not None)
 
 
 def settled(status: RemediationRequestStatus) -> bool:
@@ -134,7 +152,7 @@ class Reader:
         status, name, attempt = request.status, request.name, request.status.recovery_attempts
         stage = status.blocked_from or Phase.PENDING if phase is Phase.BLOCKED else phase
         analysed = stage not in {Phase.PENDING, Phase.PROCESSING} or _ends_early(request)
-        processing, analysis, assessment, ahead, notifications = await asyncio.gather(
+        begun = (
             self._child(
                 request,
                 SignalProcessing,
@@ -150,9 +168,11 @@ class Reader:
                 recalled,
                 needed=phase is Phase.VERIFYING,
             ),
-            self._ahead(request, recalled, needed=phase is Phase.EXECUTING and _ends_early(request)),
-            self._notifications(request, recalled),
         )
+        ahead = self._ahead(request, recalled, needed=phase is Phase.EXECUTING and _ends_early(request))
+        notices = self._notifications(request, recalled)
+        await _read(*begun, ahead, *notices)
+        processing, analysis, assessment = _had(begun[0]), _had(begun[1]), _had(begun[2])
         starting = (
             recalled
             and phase is Phase.ANALYZING
@@ -160,7 +180,7 @@ class Reader:
             and status.workflow_execution_ref is None
             and not _ends_early(request)
         )
-        approval, execution = await asyncio.gather(
+        more = (
             self._child(
                 request,
                 RemediationApprovalRequest,
@@ -176,6 +196,8 @@ class Reader:
                 needed=analysed and not starting,
             ),
         )
+        await _read(*more)
+        approval, execution = _had(more[0]), _had(more[1])
         seen = Observed(
             request,
             processing=processing,
@@ -183,8 +205,8 @@ class Reader:
             approval=approval,
             execution=execution,
             assessment=assessment,
-            ahead=ahead,
-            notifications=notifications,
+            ahead=_had(ahead),
+            notifications=_all_had(notices),
             original=await self._original(request, phase),
         )
         failed = execution is not None and _failed(execution)
@@ -201,25 +223,28 @@ class Reader:
             seen = await self._left(request)
         if settled(request.status):
             return replace(seen, untold=await self._untold(request))
-        notifications, siblings = await asyncio.gather(self._notifications(request, recalled), self._siblings(request))
+        notices = self._notifications(request, recalled)
+        siblings, _ = await asyncio.gather(self._siblings(request), _read(*notices))
         waited = sorted(s.name for s in siblings if s.status.duplicate_of == request.name)
-        return replace(seen, notifications=notifications, duplicates=tuple(waited))
+        return replace(seen, notifications=_all_had(notices), duplicates=tuple(waited))
 
     async def _left(self, request: RemediationRequest) -> Observed:
         """Read what there is of a cancelled request: whoever slept over its end may have created something since."""
         name, attempt = request.name, request.status.recovery_attempts
-        processing, analysis, ahead, approval, execution = await asyncio.gather(
-            self._child(request, SignalProcessing, names.signal_processing(name), recalled=False),
-            self._child(request, AIAnalysis, names.ai_analysis(name, attempt), recalled=False),
-            self._ahead(request, recalled=False),
-            self._child(request, RemediationApprovalRequest, names.approval_request(name, attempt), recalled=False),
-            self._child(request, WorkflowExecution, names.workflow_execution(name, attempt), recalled=False),
-        )
-        return Observed(request, processing, analysis, approval, execution, ahead=ahead)
+        processing = self._child(request, SignalProcessing, names.signal_processing(name), recalled=False)
+        analysis = self._child(request, AIAnalysis, names.ai_analysis(name, attempt), recalled=False)
+        ahead = self._ahead(request, recalled=False)
+        asked = names.approval_request(name, attempt)
+        approval = self._child(request, RemediationApprovalRequest, asked, recalled=False)
+        execution = self._child(request, WorkflowExecution, names.workflow_execution(name, attempt), recalled=False)
+        await _read(processing, analysis, ahead, approval, execution)
+        return Observed(request, _had(processing), _had(analysis), _had(approval), _had(execution), ahead=_had(ahead))
 
-    async def _ahead(self, request: RemediationRequest, recalled: bool, *, needed: bool = True) -> AIAnalysis | None:
+    def _ahead(
+        self, request: RemediationRequest, recalled: bool, *, needed: bool = True
+    ) -> AIAnalysis | asyncio.Task[AIAnalysis | None] | None:
         name = names.ai_analysis(request.name, request.status.recovery_attempts + 1)
-        return await self._child(request, AIAnalysis, name, recalled, needed=needed)
+        return self._child(request, AIAnalysis, name, recalled, needed=needed)
 
     async def _untold(self, request: RemediationRequest) -> tuple[str, ...] | None:
         due = request.status.retention_expiry_time
@@ -230,22 +255,29 @@ class Reader:
             return ("that it has ended",)
         return tuple(gap.event_type or gap.message for gap in story.gaps if gap.kind is GapKind.MISSING)
 
-    async def _child(
+    def _child(
         self, request: RemediationRequest, kind: type[Child], name: str, recalled: bool, *, needed: bool = True
-    ) -> Child | None:
+    ) -> Child | asyncio.Task[Child | None] | None:
+        """Return a child as it was told last, or begin to read it: ``_read`` waits for it, and then ``_had`` has it."""
         if not needed:
             return None
         child = self._recall.get(Key(request.namespace, request.name), kind, name) if recalled else None
+        if child is None:
+            return asyncio.create_task(self._fetched(request, kind, name))
+        return child if _owned(child, request) else None
+
+    async def _fetched(self, request: RemediationRequest, kind: type[Child], name: str) -> Child | None:
         try:
-            child = child or kind.from_object(await self._client.get(resources.of(kind), name, request.namespace))
+            child = kind.from_object(await self._client.get(resources.of(kind), name, request.namespace))
         except NotFound:
             return None
         return child if _owned(child, request) else None
 
-    async def _notifications(self, request: RemediationRequest, recalled: bool) -> tuple[NotificationRequest, ...]:
+    def _notifications(
+        self, request: RemediationRequest, recalled: bool
+    ) -> list[NotificationRequest | asyncio.Task[NotificationRequest | None] | None]:
         refs = request.status.notification_request_refs
-        found = await asyncio.gather(*(self._child(request, NotificationRequest, r.name, recalled) for r in refs))
-        return tuple(child for child in found if child is not None)
+        return [self._child(request, NotificationRequest, ref.name, recalled) for ref in refs]
 
     async def _original(self, request: RemediationRequest, phase: Phase) -> RemediationRequest | None:
         if phase is not Phase.BLOCKED or not request.status.duplicate_of:

@@ -71,6 +71,10 @@ class AuditWriter:
     _segments: deque[Segment] = field(default_factory=deque, init=False)
     _current: Segment | None = field(default=None, init=False)
     _counts: AuditCounts = field(default=AuditCounts(), init=False)
+    """But for what was recorded."""
+    _recorded: int = field(default=0, init=False)
+    _flushing: int = field(default=0, init=False)
+    """How many wait in ``flush``."""
     _session: aiohttp.ClientSession | None = field(default=None, init=False)
     _sender: asyncio.Task[None] | None = field(default=None, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -86,7 +90,9 @@ class AuditWriter:
 
     @property
     def counts(self) -> AuditCounts:
-        return replace(self._counts, pending_bytes=sum(s.size - s.sent for s in self._segments))
+        return replace(
+            self._counts, recorded=self._recorded, pending_bytes=sum(s.size - s.sent for s in self._segments)
+        )
 
     async def start(self) -> None:
         """Open the spool, take over what dead processes left, and begin delivering."""
@@ -106,18 +112,21 @@ class AuditWriter:
             self._current.append(event.model_dump_json(exclude_none=True).encode() + b"\n")
         except OSError as error:
             raise Retryable(f"audit spool {self.spool_dir} cannot be written: {error.strerror}") from error
-        self._counts = replace(self._counts, recorded=self._counts.recorded + 1)
+        self._recorded += 1
         self._idle.clear()
         self._wake.set()
 
     async def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything recorded is stored; ``False`` when ``timeout`` seconds passed before."""
         self._wake.set()
+        self._flushing += 1
         try:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
             return False
+        finally:
+            self._flushing -= 1
         return True
 
     async def close(self) -> None:
@@ -182,9 +191,13 @@ class AuditWriter:
                 self._wake.clear()
 
     async def _deliver_all(self) -> None:
+        """Deliver what there is; what comes meanwhile waits for company again, unless somebody waits for it."""
+        current, there = self._current, self._current.size if self._current is not None else 0
         while self._segments:
             segment = self._segments[0]
             lines = segment.read_lines(self.batch_size, MAX_BATCH_BYTES)
+            if lines and segment is current and segment.sent >= there and not self._flushing:
+                return
             if lines:
                 await self._deliver(segment, lines)
             elif segment is self._current:

@@ -41,6 +41,8 @@ class WorkQueue:
         self._failed_at: dict[Key, float] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._armed = 0.0
+        """When the timer goes off."""
         self._closed = False
 
     def __len__(self) -> int:
@@ -168,11 +170,14 @@ class WorkQueue:
         """Set the one timer to the earliest due key."""
         while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
+        first = self._heap[0][0] if self._heap and not self._closed else None
         if self._timer is not None:
+            if self._armed == first:
+                return
             self._timer.cancel()
             self._timer = None
-        if self._heap and not self._closed:
-            self._timer = asyncio.get_running_loop().call_at(self._heap[0][0], self._ring)
+        if first is not None:
+            self._timer, self._armed = asyncio.get_running_loop().call_at(first, self._ring), first
 
     def _ring(self) -> None:
         self._timer = None

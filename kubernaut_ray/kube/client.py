@@ -5,6 +5,7 @@ Objects go in and come out as plain JSON mappings (orjson), because the generate
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,7 +244,7 @@ class KubeClient:
         path = _path(resource, namespace)
         async with self._link.stream(path, query=query, idle_timeout=idle_timeout) as content:
             rest = b""
-            async for chunk in content.iter_any():
+            async for chunk in content:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     if line.strip():
@@ -271,7 +272,7 @@ class KubeClient:
         path = _path(POD, namespace, name, "log")
         async with self._link.stream(path, query=query, idle_timeout=15.0) as content:
             text = bytearray()
-            async for chunk in content.iter_any():
+            async for chunk in content:
                 text += chunk
                 if len(text) >= limit_bytes:
                     break
@@ -333,9 +334,12 @@ def _path(
             raise InvalidInput(f"{resource.kind}: {text!r} is no {part} of a Kubernetes object")
     if name is not None and resource.namespaced and namespace is None:
         raise InvalidInput(f"{resource.kind} {name}: the namespace is missing")
-    return resource.path(
-        quote(namespace, safe="") if namespace else None, quote(name, safe=":") if name else None, subresource
-    )
+    return resource.path(_quoted(namespace) if namespace else None, _quoted(name) if name else None, subresource)
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoted(part: str) -> str:
+    return quote(part, safe=":")  # RBAC objects have colons in their names
 
 
 def _query(**parameters: str | int | None) -> dict[str, str]:

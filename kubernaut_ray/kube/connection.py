@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import ipaddress
 import json
 import ssl
 import urllib.request
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,17 +155,21 @@ class Connection:
         if self._wire is None:
             async with self._open(method, path, query, body, content_type, accept, self._timeout) as response:
                 return await response.read()
-        target = f"{path}?{urlencode(query, safe='(),')}" if query else path
-        headers = f"User-Agent: {USER_AGENT}\r\nAccept: {accept}\r\nContent-Type: {content_type}\r\n"
+        target = f"{path}?{_encoded(tuple(query.items()))}" if query else path
         with self._errors(method, path):
-            if authorization := await self._authorization():
-                headers = f"{headers}Authorization: {_one_line(authorization)}\r\n"
+            headers = await self._headers(accept, content_type)
             data = None if body is None else _dumped(body)
             answer = await self._wire.exchange(method, target, headers, data, timeout=self._seconds)
         if answer.status >= 300:
             told = {} if answer.retry_after is None else {"Retry-After": answer.retry_after}
             raise failure(answer.status, answer.body, told, f"{method} {path}")
         return answer.body
+
+    async def _headers(self, accept: str, content_type: str) -> str:
+        headers = f"User-Agent: {USER_AGENT}\r\nAccept: {accept}\r\nContent-Type: {content_type}\r\n"
+        if authorization := await self._authorization():
+            headers = f"{headers}Authorization: {_one_line(authorization)}\r\n"
+        return headers
 
     async def _authorization(self) -> str | None:
         """Return the header's value; where credentials can expire, the official configuration renews them in time."""
@@ -187,11 +192,21 @@ class Connection:
     @asynccontextmanager
     async def stream(
         self, path: str, *, query: Mapping[str, str], idle_timeout: float
-    ) -> AsyncGenerator[aiohttp.StreamReader]:
-        """Open a streaming GET. Reading raises ``Unavailable`` after ``idle_timeout`` seconds of silence."""
+    ) -> AsyncGenerator[AsyncIterator[bytes]]:
+        """Open a streaming GET and return its pieces. Reading raises ``Unavailable`` after ``idle_timeout`` seconds of silence."""
+        if self._wire is not None:
+            target = f"{path}?{urlencode(query, safe='(),')}" if query else path
+            with self._errors("GET", path):
+                headers = await self._headers(JSON, JSON)
+                async with self._wire.stream(target, headers, idle=idle_timeout) as pieces:
+                    if pieces.status >= 300:
+                        told = {} if pieces.retry_after is None else {"Retry-After": pieces.retry_after}
+                        raise failure(pieces.status, b"".join([p async for p in pieces]), told, f"GET {path}")
+                    yield pieces
+            return
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.sock_connect, sock_read=idle_timeout)
         async with self._open("GET", path, query, None, JSON, JSON, timeout) as response:
-            yield response.content
+            yield response.content.iter_any()
 
     @asynccontextmanager
     async def _open(
@@ -242,6 +257,11 @@ def _wire(configuration: Any, official: Any, patience: float) -> Wire:
         limit=official.maxsize,
         patience=patience,
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query, safe="(),")
 
 
 def _one_line(value: str) -> str:

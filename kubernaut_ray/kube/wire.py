@@ -1,7 +1,7 @@
-"""HTTP/1.1 to one host, as thin as it can be: kept connections, one exchange at a time on each, whole answers.
+"""HTTP/1.1 to one host, as thin as it can be: kept connections, one exchange at a time on each; streams have their own.
 
-``connection.py`` sends its plain requests through it; a general HTTP client costs several times as much for each, and the
-control loop does little else. It knows no redirects, cookies, proxies, compression or streams: who needs those takes aiohttp.
+``connection.py`` sends its requests through it; a general HTTP client costs several times as much for each, and the
+control loop does little else. It knows no redirects, cookies, proxies or compression: who needs those takes aiohttp.
 A request is repeated in one case only, as every client with kept connections must: it was idempotent and went out on a
 connection that the server had closed meanwhile, so that nothing was answered.
 """
@@ -11,22 +11,23 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 import httptools
+
+from kubernaut_ray.kube.stream import Disconnected, Stream
 
 KEPT_SECONDS = 15.0
 """A connection that nobody used for so long is not used again: who knows what stands between us and the server."""
 GOODBYE_SECONDS = 1.0
 """How long ``close`` waits for the server's half of the goodbye."""
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
+Side = TypeVar("Side", bound=asyncio.Protocol)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-class Disconnected(ConnectionError):
-    """The connection ended before the answer did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +161,13 @@ class Wire:
         self._limit, self._patience = asyncio.Semaphore(limit), patience
         self._idle: deque[_Line] = deque()
         self._lines: set[_Line] = set()
+        self._streams: set[Stream] = set()
         self._closed = False
 
     async def exchange(self, method: str, target: str, headers: str, body: bytes | None, *, timeout: float) -> Answer:
         """Send one request. ``headers`` are whole lines. Raises ``TimeoutError``, ``OSError`` (``Disconnected`` is one)."""
         size = f"Content-Length: {len(body)}\r\n" if body is not None else ""
-        head = f"{method} {self._root}{target} HTTP/1.1\r\nHost: {self._host_header}\r\n{headers}{size}\r\n"
-        request = head.encode("ascii") + (body or b"")
+        request = self._head(method, target, f"{headers}{size}") + (body or b"")
         async with self._limit:
             line = self._kept()
             if line is None:
@@ -181,10 +182,24 @@ class Wire:
         self._keep(line)
         return answer
 
+    @asynccontextmanager
+    async def stream(self, target: str, headers: str, *, idle: float) -> AsyncGenerator[Stream]:
+        """Open a streaming GET, outside the limit. It raises ``TimeoutError`` after ``idle`` seconds of silence, and ``OSError``."""
+        stream = await self._joined(Stream)
+        self._streams.add(stream)
+        try:
+            await stream.open(self._head("GET", target, headers), idle=idle)
+            yield stream
+        finally:
+            self._streams.discard(stream)
+            stream.close()
+
     async def close(self) -> None:
         """Close all connections, and wait until they are; what is in flight fails."""
         self._closed = True
         self._idle.clear()
+        for stream in tuple(self._streams):
+            stream.close()
         lines = tuple(self._lines)
         for line in lines:
             line.close()
@@ -211,16 +226,25 @@ class Wire:
         self._idle.append(line)
 
     async def _connect(self) -> _Line:
+        line = await self._joined(_Line)
+        self._lines.add(line)
+        line.lost.add_done_callback(lambda _: self._lines.discard(line))
+        return line
+
+    async def _joined(self, kind: Callable[[asyncio.AbstractEventLoop], Side]) -> Side:
+        """Connect. Raises ``TimeoutError`` and ``OSError``."""
         if self._closed:
             raise Disconnected("the client is closed")
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._patience):
-            _, line = await loop.create_connection(
-                lambda: _Line(loop), self._host, self._port, ssl=self._tls, server_hostname=self._server_name
+            transport, side = await loop.create_connection(
+                lambda: kind(loop), self._host, self._port, ssl=self._tls, server_hostname=self._server_name
             )
         if self._closed:
-            line.abort()
+            transport.abort()
             raise Disconnected("the client was closed")
-        self._lines.add(line)
-        line.lost.add_done_callback(lambda _: self._lines.discard(line))
-        return line
+        return side
+
+    def _head(self, method: str, target: str, headers: str) -> bytes:
+        head = f"{method} {self._root}{target} HTTP/1.1\r\nHost: {self._host_header}\r\n{headers}\r\n"
+        return head.encode("ascii")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -54,6 +55,9 @@ async def _serve(arguments: argparse.Namespace) -> int:
     except (LogFailed, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
+    # Objects are trees, which need no search for cycles: look rarely, and never again through what was loaded.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     print(f"ready url={server.url} kubeconfig={server.kubeconfig}", flush=True)  # noqa: T201
     code = await ended
     await server.stop()

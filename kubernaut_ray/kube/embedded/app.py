@@ -1,10 +1,9 @@
-"""The ASGI application: authenticate, authorize, route, answer. Everything that is refused leaves here as ``v1.Status``."""
+"""The application: authenticate, authorize, route, answer. Everything that is refused leaves here as ``v1.Status``."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+import functools
+import re
 
 import orjson
 import structlog
@@ -13,6 +12,7 @@ from kubernaut_ray.kube.embedded import discovery, requests, status
 from kubernaut_ray.kube.embedded.admission import Admission
 from kubernaut_ray.kube.embedded.authn import AUTHENTICATED, Account, Authenticator, User
 from kubernaut_ray.kube.embedded.handlers import Answer, Handlers
+from kubernaut_ray.kube.embedded.http1 import Exchange
 from kubernaut_ray.kube.embedded.kinds import Kind, Registry
 from kubernaut_ray.kube.embedded.objects import Objects
 from kubernaut_ray.kube.embedded.openapi import OpenApi
@@ -23,12 +23,9 @@ from kubernaut_ray.kube.embedded.status import ApiStatus, Obj
 from kubernaut_ray.kube.embedded.subresources import Subresources
 from kubernaut_ray.kube.embedded.watching import Watch
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
 """Paths that need no token, as the default ``system:public-info-viewer`` role grants in a cluster."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _log = structlog.get_logger(__name__)
 
 
@@ -52,14 +49,12 @@ class App:
         self._subresources = Subresources(objects, authenticator)
         self._openapi = OpenApi(registry)
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        request = requests.parse(scope, receive)
+    async def __call__(self, exchange: Exchange) -> None:
+        request = requests.parse(exchange)
         try:
             user = self._authenticate(request)
             if request.target is not None and request.watching and not request.target.subresource:
-                await self._watch(request, user, send)
+                await self._watch(request, user, exchange)
                 return
             answer = await self._answer(request, user)
         except ApiStatus as error:
@@ -68,7 +63,7 @@ class App:
             return
         except RecursionError:
             answer = await self._refusal(status.bad_request("the object is nested too deeply"))
-        await _respond(send, answer, request)
+        _respond(exchange, answer, request)
 
     async def _refusal(self, error: ApiStatus) -> Answer:
         # A refusal tells of state too (a name is taken, an object is gone), so it waits for the commit as well.
@@ -172,22 +167,22 @@ class App:
             raise status.no_such_path()
         return kind, user
 
-    async def _watch(self, request: Request, user: User | None, send: Send) -> None:
+    async def _watch(self, request: Request, user: User | None, exchange: Exchange) -> None:
         kind, _ = self._resolve(request, user)
         if "watch" not in kind.verbs:
             raise status.method_not_allowed(kind.plural, kind.group, "WATCH")
         watch = Watch(self._objects.store, kind, request)
         await watch.open()
-        gone = asyncio.create_task(_when_gone(request, watch))
+        exchange.on_gone = watch.end
         try:
-            await send(_start(200, "application/json", {}))
-            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            if exchange.gone:
+                return
+            exchange.begin(200, _head("application/json"))
             async for chunk in watch.lines():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await exchange.send(chunk)
+            exchange.end()
         finally:
             watch.close()
-            gone.cancel()
 
     def _path(self, request: Request) -> Answer:
         """Answer the paths that are no resources."""
@@ -237,26 +232,17 @@ class App:
                 return None
 
 
-async def _when_gone(request: Request, watch: Watch) -> None:
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            watch.end()
-            return
+@functools.cache
+def _head(content_type: str) -> bytes:
+    return f"content-type: {content_type}\r\ncache-control: no-cache, private\r\n".encode()
 
 
-def _start(code: int, content_type: str, headers: dict[str, str], length: int | None = None) -> Message:
-    rows = [(b"content-type", content_type.encode()), (b"cache-control", b"no-cache, private")]
-    if length is not None:
-        rows.append((b"content-length", str(length).encode()))
-    rows += [(k.encode(), v.encode()) for k, v in headers.items()]
-    return {"type": "http.response.start", "status": code, "headers": rows}
-
-
-async def _respond(send: Send, answer: Answer, request: Request) -> None:
-    start = _start(answer.code, answer.content_type, answer.headers, len(answer.body))
+def _respond(exchange: Exchange, answer: Answer, request: Request) -> None:
+    head = _head(answer.content_type)
+    for name, value in answer.headers.items():
+        head += f"{name.lower()}: {value}\r\n".encode()
     for warning in request.warnings:
-        text = warning.replace("\\", "\\\\").replace('"', '\\"')
-        start["headers"].append((b"warning", f'299 - "{text}"'.encode("ascii", "replace")))
-    await send(start)
-    await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else answer.body})
+        # What it quotes may come from the request, and must not end the line.
+        text = _CONTROL.sub(" ", warning).replace("\\", "\\\\").replace('"', '\\"')
+        head += b'warning: 299 - "%b"\r\n' % text.encode("ascii", "replace")
+    exchange.answer(answer.code, head, answer.body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import secrets
 import time
@@ -74,6 +75,11 @@ def _decoded(data: bytes) -> bytes:
     return base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
 
 
+@functools.lru_cache(maxsize=256)
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
 class Authenticator:
     """Answers who a token is. ``account_uid(namespace, name)`` returns the live account's UID, or ``None``."""
 
@@ -103,7 +109,7 @@ class Authenticator:
     def user(self, token: str, audiences: Sequence[str] = ()) -> User | None:
         """Return whose token this is, or ``None`` when it is not accepted for any of the audiences."""
         wanted = set(audiences) or {AUDIENCE}
-        found = self._static.get(hashlib.sha256(token.encode()).hexdigest())
+        found = self._static.get(_digest(token))
         if found is not None:
             return found if AUDIENCE in wanted or not audiences else None
         claims = self._claims(token)

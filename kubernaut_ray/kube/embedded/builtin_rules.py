@@ -6,11 +6,12 @@ Not every rule of kube-apiserver is here; what is here behaves as there. Types a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from kubernaut_ray.kube.embedded import builtin_checks, builtin_defaults, builtin_schemas
 from kubernaut_ray.kube.embedded import schema as structural
+from kubernaut_ray.kube.embedded.plain import Plain, plain
 from kubernaut_ray.kube.embedded.schema import Node
 from kubernaut_ray.kube.embedded.status import Cause, Obj
 
@@ -30,6 +31,12 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
 def component_node(component: str) -> Node:
     """Compile one component of the generated schemas."""
     return structural.compiled(_resolved(builtin_schemas.load()[component]), component, nested=True)
+
+
+@functools.cache
+def component_plain(component: str) -> Plain:
+    """Compile one component into the predicate of ``plain.py``."""
+    return plain(component_node(component))
 
 
 def _resolved(schema: Obj) -> Obj:
@@ -83,6 +90,9 @@ class BuiltinRules:
     def _schema(self) -> Node:
         return component_node(self._name)
 
+    def plain(self, obj: Obj, same: Container[str]) -> bool:  # noqa: ARG002
+        return False  # defaults of these are code, which looks for itself
+
     def canonical(self, obj: Obj) -> None:
         structural.drop_nulls(self._schema, obj)
         _coerce_quantities(self._schema, obj)
@@ -99,7 +109,7 @@ class BuiltinRules:
         if self._default is not None:
             self._default(obj, old)
 
-    def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
+    def problems(self, obj: Obj, old: Obj | None, *, plain: bool = False) -> list[Cause]:  # noqa: ARG002
         causes = self._misshapen(obj)
         if not causes and self._problems is not None:
             causes = self._problems(obj, old)

@@ -8,17 +8,19 @@ Conversion webhooks are refused; versions that differ in name only (strategy ``N
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from kubernaut_ray.kube.embedded import jsonpath, meta
 from kubernaut_ray.kube.embedded import schema as structural
 from kubernaut_ray.kube.embedded.kinds import Column, Kind, Registry, Scale
+from kubernaut_ray.kube.embedded.plain import needed, plain
 from kubernaut_ray.kube.embedded.schema import Node, SchemaError
 from kubernaut_ray.kube.embedded.status import Cause, Obj, field_forbidden, invalid_value, required, unsupported
 
 _VERSION = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 _COLUMN_TYPES = ("string", "integer", "number", "boolean", "date")
+_TYPE_AND_METADATA = ("apiVersion", "kind", "metadata")
 _METADATA_LISTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("metadata", "ownerReferences"): ("uid",),
     ("metadata", "finalizers"): (),
@@ -39,6 +41,25 @@ class CustomRules:
     def __init__(self, schema: Obj) -> None:
         self._schema = schema
         self.node: Node = structural.compiled(schema)
+        node = self.node
+        odd = node.bounds or node.enum or node.preserve or node.combined or node.additional is not None
+        self._plain = None if odd else {name: plain(child) for name, child in node.properties.items()}
+        self._needed = needed(node) - {"metadata"}
+        self._ruled = {name: child for name, child in node.ruled.items() if name not in _TYPE_AND_METADATA}
+        described = node.properties.get("metadata")
+        self._described = None if described == Node(type="object") else described
+        """What the definition says of the metadata, if anything; the rest is every kind's, and ``objects.py`` sees to it."""
+
+    def plain(self, obj: Obj, same: Container[str]) -> bool:
+        if self._plain is None or not self._needed <= obj.keys():
+            return False
+        for name, value in obj.items():
+            if name in _TYPE_AND_METADATA or name in same:
+                continue
+            check = self._plain.get(name)
+            if check is None or not check(value):
+                return False
+        return True
 
     def canonical(self, obj: Obj) -> None:
         structural.drop_nulls(self.node, obj)
@@ -49,19 +70,29 @@ class CustomRules:
     def default(self, obj: Obj, old: Obj | None) -> None:  # noqa: ARG002
         structural.apply_defaults(self.node, obj)
 
-    def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
+    def problems(self, obj: Obj, old: Obj | None, *, plain: bool = False) -> list[Cause]:
         """What a write leaves alone was found right before; only its transition rules are asked again (KEP-4008, ratcheting)."""
         same = structural.untouched(obj, old) if old is not None else frozenset()
-        skip = ("apiVersion", "kind", "metadata", *same)
-        causes = structural.validate(self.node, obj, "", old, skip=skip)
-        for name, value in obj.items():
-            child = self.node.child(name) if name in same and name != "metadata" else None
-            if child is not None and old is not None:
-                causes += structural.rule_problems(child, value, name, old[name])
-        described = self.node.properties.get("metadata")
-        if described is not None:
-            causes += structural.validate(described, obj["metadata"], "metadata", None)
+        if plain:
+            causes = self._broken_rules(obj, old, same)
+        else:
+            skip = (*_TYPE_AND_METADATA, *same)
+            causes = structural.validate(self.node, obj, "", old, skip=skip)
+        for name, child in self._ruled.items():
+            if name in same and old is not None:
+                causes += structural.rule_problems(child, obj[name], name, old[name])
+        if self._described is not None:
+            causes += structural.validate(self._described, obj["metadata"], "metadata", None)
         return causes
+
+    def _broken_rules(self, obj: Obj, old: Obj | None, same: Container[str]) -> list[Cause]:
+        """Ask the rules of an object that is right otherwise, in the order in which validation asks them."""
+        before, causes = old or {}, list[Cause]()
+        for name, value in obj.items():
+            child = self._ruled.get(name)
+            if child is not None and name not in same:
+                causes += structural.rule_problems(child, value, name, before.get(name))
+        return causes or structural.broken_rules(self.node, obj, "", old)
 
     def list_keys(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         if path[:1] == ("metadata",):

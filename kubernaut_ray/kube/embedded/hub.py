@@ -104,16 +104,13 @@ class Subscription:
             self._ready.clear()
         return taken
 
-    async def wait(self, timeout: float) -> bool:
-        """Wait until there is something to take, or the end, or ``timeout`` seconds. ``False`` on timeout."""
-        if self._ready.is_set():
-            return True
-        try:
-            async with asyncio.timeout(timeout):
-                await self._ready.wait()
-        except TimeoutError:
-            return False
-        return True
+    def nudge(self) -> None:
+        """Make ``wait`` return, whatever there is."""
+        self._ready.set()
+
+    async def wait(self) -> None:
+        """Wait until there is something to take, or the end, or a nudge."""
+        await self._ready.wait()
 
 
 class Hub:

@@ -6,7 +6,7 @@ differs between kinds lives in their ``Rules``; everything else in the server tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -50,6 +50,12 @@ class Rules(Protocol):
         """Whether each top-level field is judged by itself, so that one which a write leaves alone need not be looked at again."""
         ...
 
+    def plain(self, obj: Obj, same: Container[str]) -> bool:
+        """Whether ``obj``, but for its metadata and the fields in ``same``, is certainly right and stored as it is: then it is
+        neither made canonical nor pruned nor defaulted.
+        """
+        ...
+
     def canonical(self, obj: Obj) -> None:
         """Write values the way they are stored, in place, so that equal ones compare equal."""
         ...
@@ -62,8 +68,8 @@ class Rules(Protocol):
         """Fill in defaults and the fields that the server owns, in place."""
         ...
 
-    def problems(self, obj: Obj, old: Obj | None) -> list[Cause]:
-        """Say everything that is wrong with ``obj``, as a new object or as a change of ``old``."""
+    def problems(self, obj: Obj, old: Obj | None, *, plain: bool = False) -> list[Cause]:
+        """Say everything that is wrong with ``obj``, as a new object or as a change of ``old``; ``plain`` is what ``plain`` said."""
         ...
 
     def list_keys(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -135,6 +141,7 @@ class Registry:
     _by_resource: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
     _by_kind: dict[tuple[str, str], Kind] = field(default_factory=dict)
     _preferred: dict[str, list[str]] = field(default_factory=dict)
+    _tables: dict[str, Kind] = field(default_factory=dict)
 
     def add(self, kinds: Iterable[Kind]) -> None:
         for kind in kinds:
@@ -165,9 +172,9 @@ class Registry:
     def kinds(self) -> tuple[Kind, ...]:
         return tuple(self._by_resource.values())
 
-    def tables(self) -> dict[str, Kind]:
+    def tables(self) -> Mapping[str, Kind]:
         """Return one kind for each table of the store."""
-        return {kind.table: kind for kind in reversed(self.kinds())}
+        return self._tables
 
     def groups(self) -> tuple[str, ...]:
         return tuple(g for g in self._preferred if g)
@@ -185,6 +192,7 @@ class Registry:
         for group, version, _ in self._by_resource:
             found.setdefault(group, set()).add(version)
         self._preferred = {g: sorted(v, key=version_rank) for g, v in found.items()}
+        self._tables = {kind.table: kind for kind in reversed(self.kinds())}
 
 
 def version_rank(version: str) -> tuple[int, int, int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 import uuid
@@ -81,6 +82,7 @@ def name_problem(kind: Kind, name: str) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=1024)
 def _qualified_problem(key: str) -> str:
     prefix, slash, name = key.rpartition("/")
     if slash and (not prefix or len(prefix) > 253 or not DNS_SUBDOMAIN.match(prefix)):

@@ -15,7 +15,7 @@ import orjson
 
 from kubernaut_ray.kube.embedded import managed, meta, patches, status
 from kubernaut_ray.kube.embedded import schema as structural
-from kubernaut_ray.kube.embedded.builtin_rules import component_node
+from kubernaut_ray.kube.embedded.builtin_rules import component_node, component_plain
 from kubernaut_ray.kube.embedded.builtin_schemas import OBJECT_META
 from kubernaut_ray.kube.embedded.hub import Entry
 from kubernaut_ray.kube.embedded.kinds import Kind
@@ -293,9 +293,14 @@ class Objects:
             )
         return metadata
 
-    def _shape(self, kind: Kind, obj: Obj, old: Obj | None, options: Options) -> list[Cause]:
-        """Prune and default, in place. Returns what is wrong with the metadata; nothing is defaulted then."""
+    def _shape(self, kind: Kind, obj: Obj, old: Obj | None, options: Options) -> tuple[list[Cause], bool]:
+        """Prune and default, in place. Returns what is wrong with the metadata, for then nothing is defaulted, and whether the
+        rest is ``plain``.
+        """
         same = _seen(kind, obj, old)
+        plain = kind.rules.plain(obj, same)
+        if plain and ("metadata" in same or component_plain(OBJECT_META)(obj["metadata"])):
+            return [] if "metadata" in same else meta.problems(kind, obj["metadata"]), True
         part = {key: value for key, value in obj.items() if key not in same} if same else obj
         kind.rules.canonical(part)
         described = component_node(OBJECT_META)
@@ -320,11 +325,11 @@ class Objects:
             for pruned in obj.keys() - part.keys() - same:
                 del obj[pruned]
             obj |= {key: value for key, value in part.items() if key not in same}
-        return causes
+        return causes, plain
 
     def _finish(self, kind: Kind, obj: Obj, old: Obj | None, options: Options, subresource: str = "") -> None:
         """Prune, default, validate and note ownership, in place."""
-        causes = self._shape(kind, obj, old, options)
+        causes, plain = self._shape(kind, obj, old, options)
         if old is not None and "deletionTimestamp" in old["metadata"]:
             before = set(old["metadata"].get("finalizers") or ())
             added = [f for f in obj["metadata"].get("finalizers") or () if f not in before]
@@ -335,7 +340,7 @@ class Objects:
                         f"no new finalizers can be added if the object is being deleted, found new finalizers {added}",
                     )
                 )
-        causes += kind.rules.problems(obj, old)
+        causes += kind.rules.problems(obj, old, plain=plain)
         if causes:
             raise status.invalid(kind.kind, kind.group, obj["metadata"].get("name", ""), causes)
         if not options.applying:

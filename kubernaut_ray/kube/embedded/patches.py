@@ -121,13 +121,13 @@ def json_patch(document: Any, operations: Any) -> Any:
 
 def merge_patch(document: Any, patch: Any) -> Any:
     """Apply a JSON merge patch: ``null`` removes, objects merge, everything else replaces."""
-    if not isinstance(patch, Mapping):
+    if not isinstance(patch, dict):
         return patch
-    result = dict(document) if isinstance(document, Mapping) else {}
+    result = dict(document) if isinstance(document, dict) else {}
     for key, value in patch.items():
         if value is None:
             result.pop(key, None)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, dict):
             result[key] = merge_patch(result.get(key), value)
         else:
             result[key] = value

@@ -5,7 +5,8 @@ Knows HTTP and the Kubernetes URL scheme and nothing of objects.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -14,6 +15,7 @@ import orjson
 import yaml
 
 from kubernaut_ray.kube.embedded import protobuf, status
+from kubernaut_ray.kube.embedded.http1 import BodyTooLarge, Exchange
 from kubernaut_ray.kube.embedded.objects import Options
 from kubernaut_ray.kube.embedded.status import Obj
 
@@ -27,8 +29,6 @@ _PATCHES = {
     "application/apply-patch+yaml": "apply",
 }
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-
-Receive = Callable[[], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Request:
     path: str
     query: Mapping[str, list[str]]
     headers: Mapping[bytes, bytes]
-    receive: Receive
+    exchange: Exchange
     target: Target | None = None
     warnings: list[str] = field(default_factory=list)
     impersonated: Impersonation | None = None
@@ -123,18 +123,10 @@ class Request:
 
     async def body(self) -> bytes:
         """Read the body, refusing more than the limit while it arrives."""
-        parts, size = [], 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionResetError("the client went away while sending")
-            part = message.get("body", b"")
-            size += len(part)
-            if size > BODY_LIMIT:
-                raise status.too_large(BODY_LIMIT)
-            parts.append(part)
-            if not message.get("more_body"):
-                return b"".join(parts)
+        try:
+            return await self.exchange.read(BODY_LIMIT)
+        except BodyTooLarge:
+            raise status.too_large(BODY_LIMIT) from None
 
     @property
     def content_type(self) -> str:
@@ -173,27 +165,10 @@ class Request:
 
     def accepts(self) -> Accepted:
         """Choose the representation: the first one we can make. Raises 406."""
-        header = self.headers.get(b"accept", b"").decode("latin-1")
-        if not header or header == "*/*":
-            return PLAIN
-        for part in header.split(","):
-            media, *parameters = (p.strip() for p in part.split(";"))
-            given = dict(p.split("=", 1) for p in parameters if "=" in p)
-            if media in ("*/*", "application/*", "application/json"):
-                as_, group = given.get("as", ""), given.get("g", "")
-                if not as_:
-                    return PLAIN
-                if (group, given.get("v")) in (
-                    ("meta.k8s.io", "v1"),
-                    ("meta.k8s.io", "v1beta1"),
-                    ("apidiscovery.k8s.io", "v2"),
-                ):
-                    return Accepted(as_)
-            elif media == "application/yaml" and "as" not in given:
-                return Accepted(yaml=True)
-        if header.startswith("text/") or "text/" in header:
-            return PLAIN
-        raise status.not_acceptable(("application/json", "application/yaml"))
+        accepted = _accepted(self.headers.get(b"accept", b"").decode("latin-1"))
+        if accepted is None:
+            raise status.not_acceptable(("application/json", "application/yaml"))
+        return accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +180,28 @@ class Accepted:
 
 
 PLAIN = Accepted()
+
+
+@functools.lru_cache(maxsize=64)
+def _accepted(header: str) -> Accepted | None:
+    if not header or header == "*/*":
+        return PLAIN
+    for part in header.split(","):
+        media, *parameters = (p.strip() for p in part.split(";"))
+        given = dict(p.split("=", 1) for p in parameters if "=" in p)
+        if media in ("*/*", "application/*", "application/json"):
+            as_, group = given.get("as", ""), given.get("g", "")
+            if not as_:
+                return PLAIN
+            if (group, given.get("v")) in (
+                ("meta.k8s.io", "v1"),
+                ("meta.k8s.io", "v1beta1"),
+                ("apidiscovery.k8s.io", "v2"),
+            ):
+                return Accepted(as_)
+        elif media == "application/yaml" and "as" not in given:
+            return Accepted(yaml=True)
+    return PLAIN if "text/" in header else None
 
 
 def _parsed(data: bytes, content_type: str) -> Any:
@@ -226,6 +223,7 @@ def _object(data: bytes, content_type: str) -> Obj:
     return value
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_target(path: str) -> Target | None:
     """Read a resource path. ``None`` when it names no resource."""
     parts = [unquote(p) for p in path.strip("/").split("/")]
@@ -246,15 +244,22 @@ def parse_target(path: str) -> Target | None:
     return Target(group, version, rest[0], namespace, *rest[1:])
 
 
-def parse(scope: Mapping[str, Any], receive: Receive) -> Request:
-    """Read an ASGI HTTP scope."""
-    path = scope["raw_path"].decode("latin-1").split("?", 1)[0] if scope.get("raw_path") else scope["path"]
-    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else {}
-    headers = dict(scope["headers"])
-    request = Request(scope["method"], path, query, headers, receive, parse_target(path))
+def parse(exchange: Exchange) -> Request:
+    """Understand a request as it came over the wire."""
+    url = exchange.url.decode("latin-1")
+    if not url.startswith("/"):  # as it is sent to a proxy
+        url = "/" + url.partition("://")[2].partition("/")[2]
+    path, _, query = url.partition("#")[0].partition("?")
+    headers = dict(exchange.headers)
+    request = Request(exchange.method, path, _query(query), headers, exchange, parse_target(path))
     if any(k.startswith(b"impersonate-") for k in headers):
-        request.impersonated = _impersonation(scope["headers"])
+        request.impersonated = _impersonation(exchange.headers)
     return request
+
+
+@functools.lru_cache(maxsize=256)
+def _query(text: str) -> Mapping[str, list[str]]:
+    return parse_qs(text, keep_blank_values=True) if text else {}
 
 
 def _impersonation(headers: Iterable[tuple[bytes, bytes]]) -> Impersonation:

@@ -57,6 +57,8 @@ class Node:
     negated: Node | None = None
     has_defaults: bool = False
     has_rules: bool = False
+    ruled: dict[str, Node] = field(default_factory=dict)
+    """The properties that have rules, or something below them does."""
     combined: bool = False
     """Whether there is an allOf, anyOf, oneOf or not."""
 
@@ -102,6 +104,9 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
             not isinstance(schema[key], wanted) or (wanted is _NUMBER and schema[key] is True)
         ):
             raise SchemaError(f"{path}.{key}", f"{shown(schema[key])} is of the wrong type")
+    for key in ("required", "x-kubernetes-list-map-keys"):
+        if not all(isinstance(name, str) for name in schema.get(key) or ()):
+            raise SchemaError(f"{path}.{key}", "must be a list of names")
     node = Node(
         type=schema.get("type") or "",
         required=tuple(schema.get("required") or ()),
@@ -144,6 +149,7 @@ def compiled(schema: Any, path: str = "openAPIV3Schema", *, nested: bool = False
     below = [*node.properties.values(), *(n for n in (node.items, node.additional) if isinstance(n, Node))]
     node.has_defaults = any(n.default is not _NONE or n.has_defaults for n in below)
     node.has_rules = bool(node.rules) or any(n.has_rules for n in below)
+    node.ruled = {name: child for name, child in node.properties.items() if child.has_rules}
     return node
 
 
@@ -201,6 +207,11 @@ def prune(node: Node, value: Any, path: str, *, root: bool = False) -> list[str]
 
 
 # defaulting
+
+
+def has_default(node: Node) -> bool:
+    """Whether a value that is missing is filled in."""
+    return node.default is not _NONE
 
 
 def apply_defaults(node: Node, value: Any) -> None:
@@ -280,7 +291,7 @@ def validate(node: Node, value: Any, path: str, old: Any, *, skip: tuple[str, ..
             if node.bounds or node.format or node.pattern is not None:
                 causes += _check_text(node, value, path)
         case "integer" | "number":
-            causes += _check_number(node, value, path)
+            causes += check_number(node, value, path)
         case "object":
             causes += _check_object(node, value, path, old, skip)
         case "array":
@@ -290,13 +301,13 @@ def validate(node: Node, value: Any, path: str, old: Any, *, skip: tuple[str, ..
     if node.combined:
         causes += _check_combinations(node, value, path)
     if node.rules and not causes:
-        causes += _broken_rules(node, value, path, old)
+        causes += broken_rules(node, value, path, old)
     return causes
 
 
 def untouched(value: Mapping[str, Any], old: Mapping[str, Any]) -> frozenset[str]:
     """Return the fields that are the very same objects in memory as before."""
-    return frozenset(key for key, item in value.items() if key in old and item is old[key])
+    return frozenset([key for key, item in value.items() if item is old.get(key, _NONE)])
 
 
 def rule_problems(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
@@ -306,19 +317,21 @@ def rule_problems(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
     causes: list[Cause] = []
     if isinstance(value, dict):
         before = old if isinstance(old, dict) else {}
-        for key, item in value.items():
-            child = node.child(key)
-            if child is not None and child.has_rules:
+        other = node.additional if isinstance(node.additional, Node) and node.additional.has_rules else None
+        for key, item in value.items() if node.ruled or other is not None else ():
+            child = node.ruled.get(key, other)
+            if child is not None:
                 causes += rule_problems(child, item, _join(path, key), before.get(key))
-    elif isinstance(value, list) and node.items is not None:
+    elif isinstance(value, list) and node.items is not None and node.items.has_rules:
         previous = _by_key(node, old)
         for i, item in enumerate(value):
             known = previous.get(item_key(item, node.map_keys)) if isinstance(item, dict) else None
             causes += rule_problems(node.items, item, f"{path}[{i}]", known)
-    return causes or _broken_rules(node, value, path, old)
+    return causes or broken_rules(node, value, path, old)
 
 
-def _broken_rules(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
+def broken_rules(node: Node, value: Any, path: str, old: Any) -> list[Cause]:
+    """Ask the validation rules of a value itself."""
     return [
         Cause(f"{path}{sub}", reason, message)
         for rule in node.rules
@@ -351,7 +364,8 @@ def _check_text(node: Node, value: str, path: str) -> list[Cause]:
     return causes
 
 
-def _check_number(node: Node, value: float, path: str) -> list[Cause]:
+def check_number(node: Node, value: float, path: str) -> list[Cause]:
+    """Say what is wrong with a number."""
     bounds, causes = node.bounds, []
     if (low := bounds.get("minimum")) is not None and (value < low or (value == low and "exclusiveMinimum" in bounds)):
         than = "greater than" if "exclusiveMinimum" in bounds else "greater than or equal to"

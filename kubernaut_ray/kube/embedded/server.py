@@ -16,13 +16,13 @@ from pathlib import Path
 import structlog
 import yaml
 
-from kubernaut_ray import serving
 from kubernaut_ray.kube.embedded import crd, pki, rbac
 from kubernaut_ray.kube.embedded.admission import Admission
 from kubernaut_ray.kube.embedded.app import App
 from kubernaut_ray.kube.embedded.authn import Authenticator
 from kubernaut_ray.kube.embedded.builtins import builtin_kinds
 from kubernaut_ray.kube.embedded.gc import CRD_FINALIZER, CRDS, Collector
+from kubernaut_ray.kube.embedded.http1 import Listener, server_tls
 from kubernaut_ray.kube.embedded.hub import Event
 from kubernaut_ray.kube.embedded.kinds import Kind, Registry
 from kubernaut_ray.kube.embedded.log import CommitLog, Synchronous
@@ -50,9 +50,9 @@ class EmbeddedServer:
         self.on_fault: Callable[[BaseException], None] | None = None
         self._synchronous: Synchronous = synchronous
         self._store: Store | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._collecting: asyncio.Task[None] | None = None
         self._webhooks: Caller | None = None
-        self._uvicorn: serving.Server | None = None
+        self._http: Listener | None = None
 
     @property
     def url(self) -> str:
@@ -82,26 +82,14 @@ class EmbeddedServer:
             admission = Admission(objects, registry, self._webhooks)
             authorizer = rbac.Authorizer(store)
             app = App(objects, registry, authenticator, authorizer, admission, address=f"{self.host}:{self.port}")
-            self._uvicorn = serving.server(
-                app,
-                drain_seconds=_DRAIN_SECONDS,
-                ssl_certfile=identity.certificate,
-                ssl_keyfile=identity.key,
-            )
+            self._http = Listener(app, listener, server_tls(str(identity.certificate), str(identity.key)))
+            await self._http.start()
         except BaseException:
             listener.close()
             if self._store is not None:
                 self._store.close()
             raise
-        self._tasks = [
-            asyncio.create_task(self._uvicorn.serve(sockets=[listener]), name="embedded-http"),
-            asyncio.create_task(collector.run(), name="embedded-collector"),
-        ]
-        while not self._uvicorn.started:
-            if self._tasks[0].done():
-                await self._tasks[0]
-                raise RuntimeError("the HTTPS listener ended while starting")
-            await asyncio.sleep(0.005)
+        self._collecting = asyncio.create_task(collector.run(), name="embedded-collector")
         (self.data_dir / "ca.crt").write_bytes(ca)
         write_private(self.kubeconfig, pki.kubeconfig(url=self.url, ca=ca, token=authenticator.admin_token))
 
@@ -109,19 +97,18 @@ class EmbeddedServer:
         """End watches, answer what is in flight, commit, and close."""
         if self._store is not None:
             self._store.hub.close()
-        if self._uvicorn is not None:
-            self._uvicorn.should_exit = True
-        for task in self._tasks[1:]:
-            task.cancel()
-        for task in self._tasks:
+        if self._collecting is not None:
+            self._collecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await self._collecting
+        if self._http is not None:
+            await self._http.stop(_DRAIN_SECONDS)
         if self._webhooks is not None:
             await self._webhooks.close()
         if self._store is not None:
             self._store.close()
             self._store = None
-        self._tasks = []
+        self._http = self._collecting = None
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET

@@ -5,6 +5,7 @@ Ends at ``timeoutSeconds``, when the client goes, when the server stops, or when
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -102,6 +103,8 @@ class Watch:
         self._subscription: Subscription | None = None
         self._first: list[Entry] = []
         self._version = 0
+        self._rung = False
+        """Whether the time has come for a bookmark or the end."""
         if self._initial and not self._bookmarks:
             raise status.invalid(
                 "ListOptions", "meta.k8s.io", "",
@@ -159,29 +162,45 @@ class Watch:
         if self._initial:
             yield self._bookmark(initial_end=True)
         next_bookmark = time.monotonic() + BOOKMARK_SECONDS
-        while True:
-            now = time.monotonic()
-            if now >= self._deadline or subscription.closed:
-                break
-            if await subscription.wait(
-                min(self._deadline, next_bookmark) - now if self._bookmarks else self._deadline - now
-            ):
+        alarm = self._alarm(subscription, next_bookmark)
+        try:
+            while True:
+                await subscription.wait()
                 batch = subscription.drain()
                 if batch:
                     self._version = batch[-1][1].version
                     yield b"".join(self._lines(batch))
                 elif subscription.closed:
                     break
-            if self._bookmarks and time.monotonic() >= next_bookmark:
-                # Nothing is queued at this instant, so everything published so far has been sent.
-                self._version = max(self._version, self._store.committed)
-                yield self._bookmark()
-                next_bookmark = time.monotonic() + BOOKMARK_SECONDS
+                if not self._rung:
+                    continue
+                if (now := time.monotonic()) >= self._deadline:
+                    break
+                if now >= next_bookmark:
+                    if self._bookmarks:
+                        # Nothing is queued at this instant, so everything published so far has been sent.
+                        self._version = max(self._version, self._store.committed)
+                        yield self._bookmark()
+                    next_bookmark = now + BOOKMARK_SECONDS
+                alarm = self._alarm(subscription, next_bookmark)
+        finally:
+            alarm.cancel()
         if subscription.overrun:
             yield error_line(status.expired("the watch fell too far behind; list again"))
         elif self._bookmarks and not subscription.closed:
             self._version = max(self._version, self._store.committed)
             yield self._bookmark()
+
+    def _alarm(self, subscription: Subscription, next_bookmark: float) -> asyncio.TimerHandle:
+        """Have ``lines`` look up when a bookmark is due, or the end is; a timer may be early."""
+
+        def ring() -> None:
+            self._rung = True
+            subscription.nudge()
+
+        self._rung = False
+        seconds = max(0.001, min(self._deadline, next_bookmark) - time.monotonic())
+        return asyncio.get_running_loop().call_later(seconds, ring)
 
     def _lines(self, batch: list[tuple[EventType, Event]]) -> list[bytes]:
         plain = self._plain

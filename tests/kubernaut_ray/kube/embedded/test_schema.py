@@ -156,6 +156,7 @@ def test_any_value_is_judged(value: Any) -> None:
         ({"properties": {}}, "must not be empty"),
         ({"type": "thing"}, "is not one of"),
         ({"type": "array"}, "items"),
+        ({"type": "object", "required": [[]]}, "list of names"),
         ({"type": "object", "properties": {"a": {"type": "string", "pattern": "["}}}, "no regular expression"),
         ({"type": "object", "$ref": "#/x"}, "unknown field"),
         (
