@@ -211,7 +211,10 @@ class SimClient(KubeClient):
         ends = asyncio.get_running_loop().time() + timeout_seconds
         try:
             while (left := ends - asyncio.get_running_loop().time()) > 0:
-                if not await subscription.wait(left):
+                try:
+                    async with asyncio.timeout(left):
+                        await subscription.wait()
+                except TimeoutError:
                     return
                 for seen, event in subscription.drain():
                     if faults.hits("watch_cut"):

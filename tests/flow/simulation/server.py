@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +24,6 @@ import yaml
 from kubernaut_ray import names, shipped
 from kubernaut_ray.kube.embedded import meta, patches
 from kubernaut_ray.kube.embedded.builtins import builtin_kinds
-from kubernaut_ray.kube.embedded.crd import CustomRules
 from kubernaut_ray.kube.embedded.gc import Collector
 from kubernaut_ray.kube.embedded.handlers import Handlers
 from kubernaut_ray.kube.embedded.hub import Entry
@@ -33,13 +31,11 @@ from kubernaut_ray.kube.embedded.kinds import Kind, Registry
 from kubernaut_ray.kube.embedded.log import CommitLog, Write
 from kubernaut_ray.kube.embedded.objects import DeleteOptions, Draft, Objects, Options
 from kubernaut_ray.kube.embedded.server import _serve_definitions
-from kubernaut_ray.kube.embedded.status import Cause, Obj
+from kubernaut_ray.kube.embedded.status import Obj
 from kubernaut_ray.kube.embedded.store import Store
 from kubernaut_ray.kube.resources import Resource
 
 LEASES = "leases.coordination.k8s.io"
-SCHEMA_TURN = 8
-"""Every new object is held against its schema, and so is every eighth change: with all of them it is half of a run's time."""
 NAMESPACES = {
     "kubernaut-system": {},
     "kubernaut-workflows": {},
@@ -115,25 +111,9 @@ def deterministic(now: Callable[[], datetime], rng: random.Random) -> Iterator[N
     def text() -> str:
         return now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    turns, shape, problems = itertools.count(1), Objects._shape, CustomRules.problems
-    spared = False
-
-    def shaped(objects: Objects, kind: Kind, obj: Obj, old: Obj | None, options: Options) -> list[Cause]:
-        nonlocal spared
-        spared = old is not None and isinstance(kind.rules, CustomRules) and next(turns) % SCHEMA_TURN != 0
-        if not spared:
-            return shape(objects, kind, obj, old, options)
-        kind.rules.default(obj, old)
-        return []
-
-    def judged(rules: CustomRules, obj: Obj, old: Obj | None) -> list[Cause]:
-        return [] if spared else problems(rules, obj, old)
-
     with (
         mock.patch.object(meta, "uuid", SimpleNamespace(uuid4=made)),
         mock.patch.object(meta, "now_text", text),
-        mock.patch.object(Objects, "_shape", shaped),
-        mock.patch.object(CustomRules, "problems", judged),
     ):
         yield
 
