@@ -152,27 +152,25 @@ class Reader:
         status, name, attempt = request.status, request.name, request.status.recovery_attempts
         stage = status.blocked_from or Phase.PENDING if phase is Phase.BLOCKED else phase
         analysed = stage not in {Phase.PENDING, Phase.PROCESSING} or _ends_early(request)
-        begun = (
-            self._child(
-                request,
-                SignalProcessing,
-                names.signal_processing(name),
-                recalled,
-                needed=not (recalled and phase is Phase.PENDING) or _ends_early(request),
-            ),
-            self._child(request, AIAnalysis, names.ai_analysis(name, attempt), recalled, needed=analysed),
-            self._child(
-                request,
-                EffectivenessAssessment,
-                names.effectiveness_assessment(name),
-                recalled,
-                needed=phase is Phase.VERIFYING,
-            ),
+        processing = self._child(
+            request,
+            SignalProcessing,
+            names.signal_processing(name),
+            recalled,
+            needed=not (recalled and phase is Phase.PENDING) or _ends_early(request),
+        )
+        analysing = self._child(request, AIAnalysis, names.ai_analysis(name, attempt), recalled, needed=analysed)
+        assessment = self._child(
+            request,
+            EffectivenessAssessment,
+            names.effectiveness_assessment(name),
+            recalled,
+            needed=phase is Phase.VERIFYING,
         )
         ahead = self._ahead(request, recalled, needed=phase is Phase.EXECUTING and _ends_early(request))
         notices = self._notifications(request, recalled)
-        await _read(*begun, ahead, *notices)
-        processing, analysis, assessment = _had(begun[0]), _had(begun[1]), _had(begun[2])
+        await _read(processing, analysing, assessment, ahead, *notices)
+        analysis = _had(analysing)
         starting = (
             recalled
             and phase is Phase.ANALYZING
@@ -180,31 +178,29 @@ class Reader:
             and status.workflow_execution_ref is None
             and not _ends_early(request)
         )
-        more = (
-            self._child(
-                request,
-                RemediationApprovalRequest,
-                names.approval_request(name, attempt),
-                recalled,
-                needed=analysed and _may_have_asked(status, analysis, phase),
-            ),
-            self._child(
-                request,
-                WorkflowExecution,
-                names.workflow_execution(name, attempt),
-                recalled,
-                needed=analysed and not starting,
-            ),
+        approval = self._child(
+            request,
+            RemediationApprovalRequest,
+            names.approval_request(name, attempt),
+            recalled,
+            needed=analysed and _may_have_asked(status, analysis, phase),
         )
-        await _read(*more)
-        approval, execution = _had(more[0]), _had(more[1])
+        executing = self._child(
+            request,
+            WorkflowExecution,
+            names.workflow_execution(name, attempt),
+            recalled,
+            needed=analysed and not starting,
+        )
+        await _read(approval, executing)
+        execution = _had(executing)
         seen = Observed(
             request,
-            processing=processing,
+            processing=_had(processing),
             analysis=analysis,
-            approval=approval,
+            approval=_had(approval),
             execution=execution,
-            assessment=assessment,
+            assessment=_had(assessment),
             ahead=_had(ahead),
             notifications=_all_had(notices),
             original=await self._original(request, phase),

@@ -31,11 +31,11 @@ class Described(GenerateJsonSchema):
 def describe(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
     """Put the docstrings of a model's fields into its JSON Schema, where nothing else is said."""
     properties: Mapping[str, dict[str, Any]] = schema.get("properties", {})
-    for name, text in fields(model).items():
-        field = model.model_fields.get(name)
-        for shown in (name, (field.alias if field else None) or name):
-            if shown in properties:
-                properties[shown].setdefault("description", text)
+    texts = fields(model)
+    for name, field in model.model_fields.items():
+        shown = properties.get(field.alias or name, properties.get(name))
+        if shown is not None and name in texts:
+            shown.setdefault("description", texts[name])
 
 
 def fields(model: type[BaseModel]) -> Mapping[str, str]:

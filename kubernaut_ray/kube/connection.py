@@ -155,14 +155,12 @@ class Connection:
         if self._wire is None:
             async with self._open(method, path, query, body, content_type, accept, self._timeout) as response:
                 return await response.read()
-        target = f"{path}?{_encoded(tuple(query.items()))}" if query else path
         with self._errors(method, path):
             headers = await self._headers(accept, content_type)
             data = None if body is None else _dumped(body)
-            answer = await self._wire.exchange(method, target, headers, data, timeout=self._seconds)
+            answer = await self._wire.exchange(method, _target(path, query), headers, data, timeout=self._seconds)
         if answer.status >= 300:
-            told = {} if answer.retry_after is None else {"Retry-After": answer.retry_after}
-            raise failure(answer.status, answer.body, told, f"{method} {path}")
+            raise _refusal(answer.status, answer.body, answer.retry_after, method, path)
         return answer.body
 
     async def _headers(self, accept: str, content_type: str) -> str:
@@ -195,13 +193,12 @@ class Connection:
     ) -> AsyncGenerator[AsyncIterator[bytes]]:
         """Open a streaming GET and return its pieces. Reading raises ``Unavailable`` after ``idle_timeout`` seconds of silence."""
         if self._wire is not None:
-            target = f"{path}?{urlencode(query, safe='(),')}" if query else path
             with self._errors("GET", path):
                 headers = await self._headers(JSON, JSON)
-                async with self._wire.stream(target, headers, idle=idle_timeout) as pieces:
+                async with self._wire.stream(_target(path, query), headers, idle=idle_timeout) as pieces:
                     if pieces.status >= 300:
-                        told = {} if pieces.retry_after is None else {"Retry-After": pieces.retry_after}
-                        raise failure(pieces.status, b"".join([p async for p in pieces]), told, f"GET {path}")
+                        body = b"".join([piece async for piece in pieces])
+                        raise _refusal(pieces.status, body, pieces.retry_after, "GET", path)
                     yield pieces
             return
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.sock_connect, sock_read=idle_timeout)
@@ -257,6 +254,15 @@ def _wire(configuration: Any, official: Any, patience: float) -> Wire:
         limit=official.maxsize,
         patience=patience,
     )
+
+
+def _refusal(status: int, body: bytes, retry_after: str | None, method: str, path: str) -> KubernautError:
+    told = {} if retry_after is None else {"Retry-After": retry_after}
+    return failure(status, body, told, f"{method} {path}")
+
+
+def _target(path: str, query: Mapping[str, str] | None) -> str:
+    return f"{path}?{_encoded(tuple(query.items()))}" if query else path
 
 
 @functools.lru_cache(maxsize=1024)

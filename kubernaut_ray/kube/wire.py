@@ -63,6 +63,11 @@ class _Line(asyncio.Protocol):
         """Whether nothing of an answer has come."""
         return not self._begun
 
+    @property
+    def _asked(self) -> asyncio.Future[Answer] | None:
+        """Who waits for an answer, if anybody does."""
+        return None if self._waiter is None or self._waiter.done() else self._waiter
+
     async def exchange(self, request: bytes, seconds: float) -> Answer:
         """Send a request and wait for its answer. Raises ``TimeoutError`` and ``Disconnected``; then the line is dead."""
         transport = self._transport
@@ -100,14 +105,14 @@ class _Line(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's for TLS is one in all but its class
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None or self._waiter.done():
-            self.abort()  # nothing was asked
+        if self._asked is None:
+            self.abort()
             return
         self._begun = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            if self._waiter.done():
+            if self._asked is None:
                 self.abort()  # what came right behind the answer is none
             self._fail(Disconnected(f"the answer is not HTTP ({error})"))
 
@@ -118,13 +123,13 @@ class _Line(asyncio.Protocol):
         self._fail(Disconnected(str(exc) if exc is not None else "the server closed the connection"))
 
     def _fail(self, error: Exception) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+        if (waiter := self._asked) is not None:
+            waiter.set_exception(error)
 
     # httptools
 
     def on_message_begin(self) -> None:
-        if self._waiter is None or self._waiter.done():
+        if self._asked is None:
             self.abort()  # behind the answer comes another one, and nobody asked: its rest must not be taken for the next one's
         self._body, self._retry_after = [], None
 
@@ -141,9 +146,9 @@ class _Line(asyncio.Protocol):
             return  # 100 Continue and its like: the answer follows
         if not self._parser.should_keep_alive():
             self.close()
-        if self._waiter is not None and not self._waiter.done():
+        if (waiter := self._asked) is not None:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._waiter.set_result(Answer(status, body, self._retry_after))
+            waiter.set_result(Answer(status, body, self._retry_after))
 
 
 class Wire:

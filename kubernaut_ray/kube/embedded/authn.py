@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import hashlib
 import secrets
 import time
@@ -75,7 +74,6 @@ def _decoded(data: bytes) -> bytes:
     return base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
 
 
-@functools.lru_cache(maxsize=256)
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -98,7 +96,7 @@ class Authenticator:
         self.admin_token = admin.read_text().strip()
         if not path.exists():
             row = {
-                "sha256": hashlib.sha256(self.admin_token.encode()).hexdigest(),
+                "sha256": _digest(self.admin_token),
                 "user": ADMIN,
                 "groups": ["system:masters", AUTHENTICATED],
             }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -23,6 +25,18 @@ def saying(*pieces: bytes, stays: bool = True) -> Turn:
         return stays
 
     return turn
+
+
+@asynccontextmanager
+async def streaming(turn: Turn, *, idle: float = 5.0) -> AsyncGenerator[Stream]:
+    """A stream from a server that says this."""
+    async with serving(turn) as server:
+        wire = Wire(server.base, tls=None)
+        try:
+            async with wire.stream("/", "", idle=idle) as stream:
+                yield stream
+        finally:
+            await wire.close()
 
 
 async def read(stream: Stream) -> bytes:
@@ -52,50 +66,35 @@ async def test_a_whole_stream(pieces: tuple[bytes, ...], stays: bool) -> None:
 
 async def test_a_stream_that_is_cut() -> None:
     """What came before is given, and then it is said; nobody takes it for the end."""
-    async with serving(saying(HEAD, b"3\r\none\r\n", stays=False)) as server:
-        wire = Wire(server.base, tls=None)
-        async with wire.stream("/", "", idle=5.0) as stream:
-            assert await anext(stream) == b"one"
-            with pytest.raises(Disconnected):
-                await anext(stream)
-        await wire.close()
+    async with streaming(saying(HEAD, b"3\r\none\r\n", stays=False)) as stream:
+        assert await anext(stream) == b"one"
+        with pytest.raises(Disconnected):
+            await anext(stream)
 
 
 async def test_a_silent_stream_is_given_up() -> None:
     """Before its head as well as after it."""
-    async with serving(saying(HEAD, b"3\r\none\r\n")) as server:
-        wire = Wire(server.base, tls=None)
-        async with wire.stream("/", "", idle=0.1) as stream:
-            assert await anext(stream) == b"one"
-            with pytest.raises(TimeoutError):
-                await anext(stream)
-        await wire.close()
-    async with serving(saying()) as server:
-        wire = Wire(server.base, tls=None)
+    async with streaming(saying(HEAD, b"3\r\none\r\n"), idle=0.1) as stream:
+        assert await anext(stream) == b"one"
         with pytest.raises(TimeoutError):
-            async with wire.stream("/", "", idle=0.1):
-                pass
-        await wire.close()
+            await anext(stream)
+    with pytest.raises(TimeoutError):
+        async with streaming(saying(), idle=0.1):
+            pass
 
 
 async def test_a_refusal() -> None:
     """Its status, its body and when to come again."""
     refusal = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nbusy"
-    async with serving(saying(refusal)) as server:
-        wire = Wire(server.base, tls=None)
-        async with wire.stream("/", "", idle=5.0) as stream:
-            assert (stream.status, stream.retry_after, await read(stream)) == (429, "7", b"busy")
-        await wire.close()
+    async with streaming(saying(refusal)) as stream:
+        assert (stream.status, stream.retry_after, await read(stream)) == (429, "7", b"busy")
 
 
 async def test_what_is_no_http() -> None:
     """It is an error of the connection, as any other."""
-    async with serving(saying(b"SSH-2.0-OpenSSH_9.7\r\n")) as server:
-        wire = Wire(server.base, tls=None)
-        with pytest.raises(Disconnected, match="not HTTP"):
-            async with wire.stream("/", "", idle=5.0):
-                pass
-        await wire.close()
+    with pytest.raises(Disconnected, match="not HTTP"):
+        async with streaming(saying(b"SSH-2.0-OpenSSH_9.7\r\n")):
+            pass
 
 
 async def test_a_slow_reader_holds_the_server_up() -> None:
@@ -110,16 +109,13 @@ async def test_a_slow_reader_holds_the_server_up() -> None:
             await writer.drain()
             sent += 1
 
-    async with serving(pour) as server:
-        wire = Wire(server.base, tls=None)
-        async with wire.stream("/", "", idle=5.0) as stream:
-            before = -1
-            while sent != before:
-                before = sent
-                await asyncio.sleep(0.1)
-            while sent == before:
-                await anext(stream)
-        await wire.close()
+    async with streaming(pour) as stream:
+        before = -1
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.1)
+        while sent == before:
+            await anext(stream)
 
 
 async def test_leaving_early_and_closing() -> None:
