@@ -85,11 +85,14 @@ def main() -> None:
         return
     assert fault in FAULTS
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Whoever starts us in the background has it ignored.
+    file.touch()  # Whoever counts before anything was kept finds nothing, not an error.
     door = socket.create_server(("127.0.0.1", 0), backlog=128)
     print(door.getsockname()[1], flush=True)
     while True:
         child = subprocess.Popen([sys.executable, *sys.argv, str(door.fileno())], pass_fds=[door.fileno()])
-        Path(f"{file}.pid").write_text(str(child.pid))
+        written = Path(f"{file}.new")
+        written.write_text(str(child.pid))
+        written.replace(f"{file}.pid")  # Whoever reads it finds an id, never an empty file.
         try:
             child.wait()
         finally:
