@@ -21,6 +21,8 @@ class Link(NamedTuple):
     """A checkpoint remembers it, so a record that does not fit on it is the one that is wrong."""
     flagged: bool = False
     """It was found out, so a record that does not fit on it is no news."""
+    cut: bool = False
+    """It is not a record that says so, but a retirement that took this one and those before it."""
     event_id: str = ""
     event_type: str = ""
 
@@ -82,7 +84,7 @@ class Chains:
 
     def cut(self, head: ChainHead, sequence: int) -> None:
         """Move a chain to where it was cut."""
-        self._links[head.correlation_id] = Link(head.length, head.head, sequence, sealed=True)
+        self._links[head.correlation_id] = Link(head.length, head.head, sequence, sealed=True, cut=True)
 
     def let_go(self) -> None:
         """Forget all ends: something that cannot be trusted says where the chains go on."""
@@ -100,7 +102,13 @@ class Chains:
             yield from self._misfit(seen, link)
         if follows or (not flagged and record.position > link.position):
             self._links[seen.correlation_id] = Link(
-                record.position, record.hash, record.sequence, sealed, flagged, seen.event_id, seen.event_type
+                record.position,
+                record.hash,
+                record.sequence,
+                sealed,
+                flagged,
+                event_id=seen.event_id,
+                event_type=seen.event_type,
             )
 
     def finish(self) -> Iterator[Finding]:

@@ -231,14 +231,14 @@ class WholeChain(_Part):
         chain = None if stated is None else stated.chain
         yield from self._in_order(self._order.flush(NEVER if chain is None else chain.length))
         yield from super()._end(stated)
-        if chain is None:
+        if stated is None or chain is None:
             return
         name, link = self._correlation_id, self._chains.link(self._correlation_id)
         if link.position < chain.length and not self._chains.explains(chain.head):
             first = link.position + 1
             which = f"position {first} is" if first == chain.length else f"the positions {first} to {chain.length} are"
             yield Finding(Kind.REMOVED, f"{which} missing at the end of the chain of {name!r}", None, first, name)
-        elif link.position > chain.length:
+        elif link.position > chain.length and not (link.cut and link.sequence > stated.last_sequence):
             told = f"is beyond position {chain.length}, where its chain ended when the statement was signed"
             yield link.finding(Kind.ADDED, name, told)
         elif link.position == chain.length and link.hash != chain.head and not link.flagged:

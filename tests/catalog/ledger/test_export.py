@@ -83,6 +83,31 @@ async def test_written_sealed_and_retired_meanwhile(trail: Trail, data: st.DataO
     assert all(item.record.sequence <= last for item in items if isinstance(item, Entry))
 
 
+async def test_retired_together_with_what_was_written_meanwhile() -> None:
+    """The chain that the statement tells of is shorter than what was retired in the end, which is no addition."""
+    trail = Trail()
+    for _ in range(3):
+        trail.write("rr-a")
+    trail.seal()
+    owner, deeds = TrailOwner(trail), [1]
+
+    def during() -> None:
+        if deeds:
+            deeds.pop()
+            trail.write("rr-a")
+            trail.seal()
+            trail.retire(1, 4)
+
+    owner.during = during
+    header, items = await read(owner, Wanted("rr-a"))
+    assert [type(item) for item in items] == [Checkpoint, Retired, Statement]
+    assert check(header, items) == []
+    longer = trail.retire(5, 5).model_copy(
+        update={"chains": trail.retired[0].chains, "first_sequence": 1, "last_sequence": 3}
+    )
+    assert check(header, [items[0], trail.key.sign(longer), items[2]]) == [Kind.ADDED]
+
+
 async def test_proofs_of_a_chain_spread_far_and_wide() -> None:
     """A correlation's checkpoints are found without reading all of them."""
     trail = Trail()
