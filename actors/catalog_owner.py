@@ -8,7 +8,6 @@ acknowledged is there, what it had not is told again by clients that know their 
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import os
 import sys
@@ -20,7 +19,7 @@ import orjson
 import ray
 import structlog
 
-from kubernaut_ray import names
+from kubernaut_ray import collector, names
 from kubernaut_ray.clock import utcnow
 from kubernaut_ray.errors import Permanent
 from kubernaut_ray.settings import Settings
@@ -45,8 +44,7 @@ class CatalogOwner:
     def __init__(self, settings: Mapping[str, Any], digest: str) -> None:
         self._digest = digest
         self._owner = _open(Settings(**settings))
-        gc.collect()
-        gc.freeze()  # What is here now stays; looking through it again with every so many events costs more than it frees.
+        collector.settle()
 
     async def call(self, method: str, payload: bytes) -> bytes:
         answer = await asyncio.wrap_future(self._owner.call(method, payload))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.resident import Resident, place
+from kubernaut_ray import collector
 from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Controller, Key
@@ -100,6 +101,7 @@ class ControllerActor(Resident):
                 recall=deps.recall,
             )
             self._error = ""
+            collector.settle()
             if self._draining.is_set():
                 self._loop.drain()
             await self._loop.run()

@@ -19,7 +19,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from actors.remediation.controller import build
-from kubernaut_ray import logs
+from kubernaut_ray import collector, logs
 from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.controller import Deps
@@ -63,6 +63,7 @@ async def serve(make: Builder, kubeconfig: Path, folder: Path, data_storage: str
         running = asyncio.create_task(loop.run())
         while loop.state != "running":
             await asyncio.sleep(0.05)
+        collector.settle()
         print("ready", flush=True)
         lines = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import itertools
 import json
 import re
@@ -63,6 +62,7 @@ from catalog.embed import Lexicon
 from catalog.owner import FILE
 from catalog.snapshot import Snapshot
 from catalog.store import Connection, Store
+from kubernaut_ray import collector
 from kubernaut_ray.contracts.catalog import Workflow
 
 EQUAL = 0.002
@@ -239,8 +239,7 @@ class Bench:
         """Measure hybrid search in this process; returns the exact ten nearest of each question by vector."""
         for question in self.questions[:60]:
             snapshot.find(question.request).to_json()
-        gc.collect()
-        gc.freeze()  # As a replica does; what is here besides the snapshot is only the benchmark's.
+        collector.settle()  # As a replica does; what is here besides the snapshot is only the benchmark's.
         took: dict[float, list[float]] = {}
         passes: list[list[float]] = []
         for _ in range(PASSES):

@@ -8,7 +8,7 @@ untouched.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -117,8 +117,8 @@ def advance(
         },
     )
     told = facts.transition(request, phase, reason, message, now)
-    decided = _decision(seen, reason, new, (*effects, *_told(seen, notify, now), told, *last), now, settings)
-    return replace(decided, rests=phase in _AWAITED and any(isinstance(effect, Create) for effect in effects))
+    rests = phase in _AWAITED and any(isinstance(effect, Create) for effect in effects)
+    return _decision(seen, reason, new, (*effects, *_told(seen, notify, now), told, *last), now, settings, rests=rests)
 
 
 def finish(
@@ -228,9 +228,11 @@ def _decision(
     effects: tuple[Effect, ...],
     now: datetime,
     settings: OrchestratorSettings,
+    *,
+    rests: bool = False,
 ) -> Decision[Status]:
     changed = new != seen.request.status
-    return Decision(reason, new if changed else None, effects, _wake(seen, new, now, settings))
+    return Decision(reason, new if changed else None, effects, _wake(seen, new, now, settings), rests=rests)
 
 
 def _wake(seen: Observed, new: Status, now: datetime, settings: OrchestratorSettings) -> datetime | None:

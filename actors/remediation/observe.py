@@ -206,11 +206,14 @@ class Reader:
             original=await self._original(request, phase),
         )
         failed = execution is not None and _failed(execution)
+        starts, analyses = _would_start(seen, phase), self._judges and _would_analyse(seen, phase)
+        if not (starts or failed or analyses):
+            return seen
         return replace(
             seen,
-            routing=await self._routing(seen, stage, recalled) if _would_start(seen, phase) else None,
+            routing=await self._routing(seen, stage, recalled) if starts else None,
             finished=await self._finished(request.namespace) if failed else (),
-            history=await self._history(request) if self._judges and _would_analyse(seen, phase) else (),
+            history=await self._history(request) if analyses else (),
         )
 
     async def _ended(self, request: RemediationRequest, recalled: bool) -> Observed:

@@ -6,20 +6,29 @@ after failures in a row ends by its own clock too; the global deadline does not 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kubernaut_ray import clock
 from kubernaut_ray.crds.enums import BlockReason
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
-from kubernaut_ray.crds.remediation_request import RemediationRequest, TimeoutConfig
+from kubernaut_ray.crds.remediation_request import RemediationRequest
 from kubernaut_ray.settings import OrchestratorSettings
 
 APPROVAL_GRACE = timedelta(seconds=30)
 """How long after ``requiredBy`` the approval controller may take to say so before the orchestrator acts without it."""
 
 
-_UNSET = TimeoutConfig()
+_ALLOWANCES: Mapping[Phase | None, tuple[str, str]] = {
+    None: ("global_", "global_timeout"),
+    Phase.PROCESSING: ("processing", "processing_timeout"),
+    Phase.ANALYZING: ("analyzing", "analyzing_timeout"),
+    Phase.AWAITING_APPROVAL: ("awaiting_approval", "approval_timeout"),
+    Phase.EXECUTING: ("executing", "executing_timeout"),
+    Phase.VERIFYING: ("verifying", "verifying_timeout"),
+}
+"""The fields of ``TimeoutConfig`` and of the settings that say how long each phase may take."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,16 +42,9 @@ class Deadline:
 
 def allowance(request: RemediationRequest, phase: Phase | None, settings: OrchestratorSettings) -> timedelta:
     """Return how long a phase (``None``: the whole) may take; what the object says wins over the settings."""
-    own = request.spec.timeout_config or _UNSET
-    text, seconds = {
-        None: (own.global_, settings.global_timeout),
-        Phase.PROCESSING: (own.processing, settings.processing_timeout),
-        Phase.ANALYZING: (own.analyzing, settings.analyzing_timeout),
-        Phase.AWAITING_APPROVAL: (own.awaiting_approval, settings.approval_timeout),
-        Phase.EXECUTING: (own.executing, settings.executing_timeout),
-        Phase.VERIFYING: (own.verifying, settings.verifying_timeout),
-    }[phase]
-    return clock.parse_duration(text) if text else timedelta(seconds=seconds)
+    own, general = _ALLOWANCES[phase]
+    text = getattr(request.spec.timeout_config, own) if request.spec.timeout_config else None
+    return clock.parse_duration(text) if text else timedelta(seconds=getattr(settings, general))
 
 
 def overall(request: RemediationRequest, settings: OrchestratorSettings) -> Deadline:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.crds.base import CustomResource, Model
@@ -17,8 +17,7 @@ from kubernaut_ray.kube.client import Object
 from kubernaut_ray.kube.resources import Resource
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
+class Key(NamedTuple):
     """An object's address within its kind."""
 
     namespace: str

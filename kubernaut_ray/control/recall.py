@@ -28,6 +28,8 @@ class _Told:
 
     version: str
     obj: Object | None
+    before: CustomResource | None = None
+    """The model of another version."""
     model: CustomResource | None = None
 
 
@@ -60,7 +62,7 @@ class Recall:
         place, version = (plural, metadata["name"]), str(metadata.get("resourceVersion", ""))
         known = objects.get(place)
         if known is None or _newer(version, known.version):
-            objects[place] = _Told(version, obj)
+            objects[place] = _Told(version, obj, known.model or known.before if known is not None else None)
         elif known.version == version:
             if known.model is None:
                 known.obj = obj
@@ -73,13 +75,14 @@ class Recall:
         if told is None:
             return None
         if told.model is None and told.obj is not None:
-            told.model, told.obj = kind.from_object(told.obj), None
+            before = told.before if isinstance(told.before, kind) else None
+            told.model, told.obj, told.before = kind.from_object(told.obj, before=before), None, None
         return told.model if isinstance(told.model, kind) else None
 
     def forget(self, key: Key) -> None:
         """Forget everything around a key but the versions: what is older stays unknown."""
         for told in self._keys.get(key, {}).values():
-            told.obj = told.model = None
+            told.obj = told.before = told.model = None
 
     def clear(self) -> None:
         self._keys.clear()

@@ -17,6 +17,7 @@ from kubernaut_ray.control.controller import AuditSink
 from kubernaut_ray.control.decision import Audit, Controller, Create, Effect, Key, Patch
 from kubernaut_ray.control.effects import Effects
 from kubernaut_ray.control.recall import Recall
+from kubernaut_ray.crds.base import Model
 from kubernaut_ray.kube import patch
 from kubernaut_ray.kube.client import KubeClient, Object
 from kubernaut_ray.kube.errors import NotFound
@@ -116,7 +117,7 @@ class Reconciler:
                 echoes.add(_version(effect.resource, result))
                 rests = rests and not (isinstance(effect, Create) and result.get("status"))
         written = ""
-        change = patch.diff(old.to_object(), new.to_object()) if new is not old else {}
+        change = difference(old, new)
         if change:
             self._fence.check()
             written = await self._write(key, change, version)
@@ -152,6 +153,17 @@ class Reconciler:
             self._recall.note(key, effect.resource.plural, result)
         elif not isinstance(effect, Audit):
             self._recall.forget(key)
+
+
+def difference(old: Model, new: Model) -> dict[str, Any]:
+    """Return the merge patch from one status to the other; only the fields that differ are written out to be compared."""
+    if new is old:
+        return {}
+    before = old.__dict__
+    unlike = {name for name, value in new.__dict__.items() if before[name] != value}
+    return patch.diff(
+        *(one.model_dump(mode="json", by_alias=True, exclude_none=True, include=unlike) for one in (old, new))
+    )
 
 
 def _version(resource: Resource, obj: Object) -> Version:

@@ -59,8 +59,8 @@ class SignalContext(Model):
     target_resource: TargetResource
     signal_resource: TargetResource | None = None
     description: Text = ""
-    labels: Labels = {}
-    annotations: Labels = {}
+    labels: Labels = Field(default_factory=dict)
+    annotations: Labels = Field(default_factory=dict)
     firing_time: Timestamp
     received_time: Timestamp
     first_seen_at: Timestamp | None = None

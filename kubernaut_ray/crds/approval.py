@@ -36,7 +36,7 @@ class WorkflowOverride(Model):
     workflow_name: Name = ""
     version: Name = ""
     """The newest active version when empty."""
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
     rationale: Text = ""
     resolved: WorkflowRef | None = None
     """The catalog's workflow, pinned, as it was when the override was written; the admission webhook fills it in."""

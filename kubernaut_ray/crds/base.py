@@ -56,7 +56,11 @@ class Model(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy with these fields (Python names) changed."""
-        return type(self).model_validate({**{k: getattr(self, k) for k in type(self).model_fields}, **changes})
+        return type(self).model_validate({**self.__dict__, **changes})
+
+    def __deepcopy__(self, _: Any = None) -> Self:
+        """A frozen value serves as its own copy; pydantic copies what a field defaults to for every object otherwise."""
+        return self
 
 
 class ObjectReference(Model):
@@ -92,8 +96,8 @@ class ObjectMeta(Model):
     generation: int = 0
     creation_timestamp: AwareDatetime | None = None
     deletion_timestamp: AwareDatetime | None = None
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
     owner_references: tuple[OwnerReference, ...] = ()
 
@@ -175,6 +179,15 @@ class CustomResource(Model):
         return {"apiVersion": names.API_VERSION, "kind": self.kind(), **body}
 
     @classmethod
-    def from_object(cls, obj: Mapping[str, Any]) -> Self:
-        """Read an object as the API server gives it. Raises pydantic's ``ValidationError`` with every problem."""
+    def from_object(cls, obj: Mapping[str, Any], *, before: Self | None = None) -> Self:
+        """Read an object as the API server gives it. Raises pydantic's ``ValidationError`` with every problem.
+
+        ``before`` is another version of it, perhaps: in one generation an object has one ``spec``, which then is not read again.
+        """
+        if before is not None and _one_generation(before.metadata, obj["metadata"]):
+            obj = {**obj, "spec": before.__dict__["spec"]}
         return cls.model_validate(obj)
+
+
+def _one_generation(before: ObjectMeta, metadata: Mapping[str, Any]) -> bool:
+    return 0 < before.generation == metadata.get("generation") and before.uid == metadata.get("uid") != ""

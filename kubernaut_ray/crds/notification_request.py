@@ -64,7 +64,7 @@ class NotificationRequestSpec(Model):
     body: Annotated[str, Field(min_length=1, max_length=32768)]
     channels: Annotated[tuple[Channel, ...], Field(max_length=9)] = ()
     """Named channels override the routing."""
-    metadata: Labels = {}
+    metadata: Labels = Field(default_factory=dict)
     """Routing attributes and facts: severity, environment, priority, namespace, skip-reason, investigation-outcome, …"""
     action_links: Annotated[tuple[ActionLink, ...], Field(max_length=10)] = ()
     retry_policy: RetryPolicy = RetryPolicy()

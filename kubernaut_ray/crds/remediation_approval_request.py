@@ -34,7 +34,7 @@ from kubernaut_ray.crds.shared import (
 
 
 class RecommendedWorkflow(WorkflowRef):
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
     rationale: Text = ""
 
 

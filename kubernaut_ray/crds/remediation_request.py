@@ -69,8 +69,8 @@ class RemediationRequestSpec(Model):
     """The resource that the signal itself named, when it is another than the target (a pod of the Deployment)."""
     firing_time: Timestamp
     received_time: Timestamp
-    signal_labels: Labels = {}
-    signal_annotations: Labels = {}
+    signal_labels: Labels = Field(default_factory=dict)
+    signal_annotations: Labels = Field(default_factory=dict)
     description: Text = ""
     """What the source said in words (summary, description or message)."""
     provider_data: Annotated[str, Field(max_length=262144)] = ""

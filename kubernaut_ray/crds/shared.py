@@ -56,9 +56,9 @@ class RelatedObject(Model):
     kind: Name
     name: Name
     namespace: Name = ""
-    labels: Labels = {}
-    annotations: Labels = {}
-    facts: Labels = {}
+    labels: Labels = Field(default_factory=dict)
+    annotations: Labels = Field(default_factory=dict)
+    facts: Labels = Field(default_factory=dict)
     """Named observations, for example ``restarts: "7"``, ``memoryLimit: 128Mi``, ``lastTermination: OOMKilled``."""
 
 
@@ -76,7 +76,7 @@ class KubernetesContext(Model):
     other: RelatedObject | None = None
     owner_chain: Annotated[tuple[OwnerEntry, ...], Field(max_length=5)] = ()
     detected_labels: DetectedLabels | None = None
-    custom_labels: CustomLabels = {}
+    custom_labels: CustomLabels = Field(default_factory=dict)
     recent_events: Annotated[tuple[ShortText, ...], Field(max_length=20)] = ()
     degraded_mode: bool = False
 
@@ -105,7 +105,7 @@ class WorkflowRef(Model):
 
 class SelectedWorkflow(WorkflowRef):
     confidence: Score
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
     rationale: Text = ""
 
 
@@ -172,7 +172,7 @@ class PastRemediation(Model):
     workflow_id: Name
     workflow_name: Name = ""
     version: Name = ""
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
     ended_at: Timestamp
     succeeded: bool
     """Whether the workflow itself did."""

@@ -45,8 +45,8 @@ class SignalData(Model):
     target_type: TargetType = TargetType.KUBERNETES
     target_resource: TargetResource
     signal_resource: TargetResource | None = None
-    labels: Labels = {}
-    annotations: Labels = {}
+    labels: Labels = Field(default_factory=dict)
+    annotations: Labels = Field(default_factory=dict)
     description: Text = ""
     firing_time: Timestamp
     received_time: Timestamp

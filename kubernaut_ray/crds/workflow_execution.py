@@ -41,7 +41,7 @@ class WorkflowExecutionSpec(Model):
     workflow_ref: WorkflowRef
     target_resource: ShortText
     """``namespace/kind/name`` or ``kind/name``, the kind in lower case."""
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)
     confidence: Score | None = None
     rationale: Text = ""
     execution_config: ExecutionConfig = ExecutionConfig()
@@ -85,7 +85,7 @@ class WorkflowExecutionStatus(Model):
     pipeline_run_ref: LocalReference | None = None
     pipeline_run_uid: ShortText = ""
     pipeline_run_status: PipelineRunSummary | None = None
-    results: Parameters = {}
+    results: Parameters = Field(default_factory=dict)
     """What the pipeline reported as results."""
     lock_released: bool = False
     failure_details: ExecutionFailureDetails | None = None

@@ -7,7 +7,6 @@ owner when it starts. A replica holds no state: killing one loses nothing.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from fastapi import FastAPI
 from ray import serve
 from starlette.types import ASGIApp
 
-from kubernaut_ray import names
+from kubernaut_ray import collector, names
 from kubernaut_ray.clients.audit_writer import AuditWriter
 from kubernaut_ray.errors import Retryable
 from kubernaut_ray.kube.client import KubeClient
@@ -84,8 +83,7 @@ class DataStorageReplica:
             lifespan=self._lifespan,
         )
         self._app = create_app(self._deps)
-        gc.collect()
-        gc.freeze()  # What is here now stays; looking through it again with every so many events costs more than it frees.
+        collector.settle()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,3 +49,10 @@ def test_ids_are_the_same_on_every_machine() -> None:
     """Workflow and audit ids are UUIDv5 of what they name."""
     assert names.workflow_id("restart", "1.0.0") == "e5b92bf0-301d-5b8c-b6c7-3f2cd9a3864a"
     assert names.audit_event_id("a.b", "rr", "x", "y") != names.audit_event_id("a.b", "rr", "xy")
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2))
+def test_an_audit_id_is_the_uuid5_of_its_parts(parts: list[str]) -> None:
+    """As the standard library makes them, with the namespace of the workflows."""
+    namespace = uuid.UUID("6b5f5b4e-0f0e-5d3c-9a0a-6b7562756e61")
+    assert names.audit_event_id(*parts) == str(uuid.uuid5(namespace, "\x1f".join(parts)))

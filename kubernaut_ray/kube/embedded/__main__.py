@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Literal
 
 import uvloop
 
+from kubernaut_ray import collector
 from kubernaut_ray.kube.embedded.log import LogFailed
 from kubernaut_ray.kube.embedded.server import EmbeddedServer
 
@@ -55,9 +55,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     except (LogFailed, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    # Objects are trees, which need no search for cycles: look rarely, and never again through what was loaded.
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    collector.settle()
     print(f"ready url={server.url} kubeconfig={server.kubeconfig}", flush=True)  # noqa: T201
     code = await ended
     await server.stop()

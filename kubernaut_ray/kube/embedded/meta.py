@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import re
 import secrets
 import uuid
@@ -17,6 +18,7 @@ DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 DNS_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _QUALIFIED = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
 _LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
+chance = random.Random(secrets.randbits(256))  # noqa: S311 - nothing secret is made of it
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 ANNOTATIONS_LIMIT = 262_144
 _EMPTY: tuple[Any, ...] = (None, "", {}, [])
@@ -45,7 +47,12 @@ def generated(prefix: str) -> str:
 def new_metadata(given: Obj) -> Obj:
     """Return the metadata of a new object: the client's, with what the server owns set anew."""
     kept = {k: v for k, v in given.items() if k not in (*_SERVER_OWNED, "resourceVersion") and v not in _EMPTY}
-    return {**kept, "uid": str(uuid.uuid4()), "creationTimestamp": now_text()}
+    return {**kept, "uid": _uid(), "creationTimestamp": now_text()}
+
+
+def _uid() -> str:
+    # Unique, not secret; asking the kernel for each costs more than all else that is done to metadata.
+    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
 
 
 def carried_metadata(given: Obj, old: Obj) -> Obj:

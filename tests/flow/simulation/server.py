@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from importlib import resources as files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -105,14 +103,11 @@ def _definitions() -> tuple[Mapping[str, Any], ...]:
 def deterministic(now: Callable[[], datetime], rng: random.Random) -> Iterator[None]:
     """Give new objects UIDs and times that the seed decides."""
 
-    def made() -> uuid.UUID:
-        return uuid.UUID(int=rng.getrandbits(128), version=4)
-
     def text() -> str:
         return now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     with (
-        mock.patch.object(meta, "uuid", SimpleNamespace(uuid4=made)),
+        mock.patch.object(meta, "chance", rng),
         mock.patch.object(meta, "now_text", text),
     ):
         yield

@@ -264,11 +264,11 @@ def _read_once() -> Iterator[None]:
     known: dict[tuple[type, str, str], Any] = {}
     read = CustomResource.from_object.__func__  # type: ignore[attr-defined]
 
-    def from_object(kind: type[CustomResource], obj: Mapping[str, Any]) -> Any:
+    def from_object(kind: type[CustomResource], obj: Mapping[str, Any], *, before: Any = None) -> Any:
         meta = obj["metadata"]
         key = (kind, meta.get("uid", ""), meta.get("resourceVersion", ""))
         if key not in known:
-            known[key] = read(kind, obj)
+            known[key] = read(kind, obj, before=before)
         return known[key]
 
     with mock.patch.object(CustomResource, "from_object", classmethod(from_object)):

@@ -69,6 +69,35 @@ def test_a_model_is_made_once() -> None:
     assert recall.get(KEY, SignalProcessing, "rr-1") is None
 
 
+def test_a_spec_is_read_once_a_generation() -> None:
+    """The API server counts generations for that: another status leaves the spec, another generation or object does not."""
+    recall, said = holding(), version("1")
+    said["metadata"] |= {"generation": 1, "uid": "u-1"}
+    recall.note(KEY, PLURAL, said)
+    first = recall.get(KEY, RemediationRequest, "rr-1")
+    assert first is not None
+
+    def later(number: int, **metadata: object) -> RemediationRequest:
+        body = {**said, "metadata": {**said["metadata"], "resourceVersion": str(number), **metadata}}
+        recall.note(KEY, PLURAL, {**body, "status": {"message": f"version {number}"}})
+        found = recall.get(KEY, RemediationRequest, "rr-1")
+        assert found is not None
+        assert (found.metadata.resource_version, found.status.message) == (str(number), f"version {number}")
+        assert found.spec == first.spec
+        return found
+
+    assert later(2).spec is first.spec
+    recall.note(KEY, PLURAL, {**said, "metadata": {**said["metadata"], "resourceVersion": "3"}})
+    assert later(4).spec is first.spec
+    other = later(5, generation=2)
+    assert other.spec is not first.spec
+    assert later(6, generation=2).spec is other.spec
+    assert later(7, generation=2, uid="u-2").spec is not other.spec
+    assert later(8, generation=0).spec is not later(9, generation=0).spec
+    recall.forget(KEY)
+    assert later(10, generation=0).spec is not first.spec
+
+
 def test_the_least_recently_told_key_goes_first() -> None:
     """Memory is bounded by keys; forgetting one forgets all around it and nothing else."""
     recall = holding(2)

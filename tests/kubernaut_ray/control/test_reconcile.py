@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.control.decision import Create, Decision, Key, Patch
 from kubernaut_ray.control.effects import NameTaken
-from kubernaut_ray.control.reconcile import Reconciler
-from kubernaut_ray.crds.enums import NotificationPhase
+from kubernaut_ray.control.reconcile import Reconciler, difference
+from kubernaut_ray.crds.base import ObjectReference
+from kubernaut_ray.crds.enums import NotificationPhase, RemediationPhase
+from kubernaut_ray.crds.remediation_request import RemediationRequestStatus, SignalResolution
 from kubernaut_ray.errors import IllegalTransition
+from kubernaut_ray.kube import patch
 from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.kube.errors import Conflict
 from kubernaut_ray.kube.resources import CONFIG_MAP, NOTIFICATION_REQUEST
@@ -99,6 +104,37 @@ async def test_only_the_difference_of_the_status_is_written(kube: MemoryKube) ->
     writes = kube.writes
     outcome = await reconciler(kube)(KEY)
     assert (outcome.reason, outcome.wrote, kube.writes) == ("Waiting", False, writes)
+
+
+_INSTANTS = st.none() | st.sampled_from(
+    [NOW, NOW + timedelta(microseconds=1), NOW.astimezone(timezone(timedelta(hours=2)))]
+)
+_REFERENCES = st.builds(ObjectReference, name=st.sampled_from(["", "a", "b"]), uid=st.sampled_from(["", "u-1"]))
+_STATUSES = st.builds(
+    RemediationRequestStatus,
+    overall_phase=st.none() | st.sampled_from(RemediationPhase),
+    message=st.sampled_from(["", "x", "y"]),
+    observed_generation=st.none() | st.integers(0, 2),
+    start_time=_INSTANTS,
+    completed_at=_INSTANTS,
+    resolved=st.sampled_from([None, *(SignalResolution(resolved_at=NOW, source=source) for source in ("", "x"))]),
+    ai_analysis_ref=st.none() | _REFERENCES,
+    notification_request_refs=st.lists(_REFERENCES, max_size=2).map(tuple),
+    effectiveness_score=st.none() | st.sampled_from([0.0, 0.5, 1.0]),
+    approval_notification_sent=st.booleans(),
+    duplicate_count=st.integers(0, 1),
+)
+
+
+@given(_STATUSES, _STATUSES)
+def test_only_what_differs_is_written_out_and_nothing_else_differs(
+    old: RemediationRequestStatus, new: RemediationRequestStatus
+) -> None:
+    """The patch is that between the two written out whole, and leads from one to the other."""
+    change = difference(old, new)
+    assert change == patch.diff(old.to_object(), new.to_object())
+    assert RemediationRequestStatus.model_validate(patch.apply(change, old.to_object())) == new
+    assert difference(old, old.replace()) == {}
 
 
 async def test_an_object_that_is_gone_is_said_to_be_gone(kube: MemoryKube) -> None:
