@@ -230,7 +230,11 @@ def failed(
 def declined(
     seen: Observed, reason: str, why: str, now: datetime, settings: Settings, *, effects: tuple[Effect, ...] = ()
 ) -> Result:
-    """A person said no, or nobody answered. An unanswered request is more urgent than a refused one."""
+    """A person said no, or nobody answered. An unanswered request is more urgent than a refused one.
+
+    The approval request stays, undecided too: it is past its deadline, and its controller will say so. Were it deleted, whoever
+    ends between that and the status would be followed by somebody who asks again.
+    """
     expired = reason == "ApprovalExpired"
     notice = children.notification(
         seen.request,
@@ -248,7 +252,7 @@ def declined(
         why,
         now,
         settings.orchestrator,
-        effects=(*effects, *moves.cancel_children(seen, investigation=False)),
+        effects=effects,
         notify=(notice,),
         failure_phase=FailurePhase.APPROVAL,
         failure_reason=why,

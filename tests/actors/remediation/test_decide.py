@@ -282,6 +282,7 @@ def test_an_approval_controller_that_is_down_does_not_keep_the_door_open() -> No
     [told_there] = approvals.decide(approvals.Observed(asked), build.later(minutes=15)).effects
     assert isinstance(told_there, Audit)
     assert told_here.event_id == told_there.event.event_id, "one fact, whoever tells it"
+    assert deleted(closed) == set(), "a crash before the status is written must not find it gone, and ask again"
 
 
 def test_nothing_needed_is_a_good_end() -> None:
