@@ -45,6 +45,7 @@ def in_utc(instant: datetime) -> datetime:
         raise ValueError("the instant is outside the years 1 to 9999 in UTC") from error
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_duration(text: str) -> timedelta:
     """Parse a Go-style duration such as ``1h30m``, ``45s``, ``250ms`` or ``7d``. Raises ``ValueError`` otherwise."""
     position, seconds = 0, 0.0

@@ -243,7 +243,7 @@ def _wake(seen: Observed, new: Status, now: datetime, settings: OrchestratorSett
         due = new.retention_expiry_time
         return due if due is not None and due > now else None
     candidates: list[datetime] = []
-    if deadline := timeouts.pending(seen.request.model_copy(update={"status": new}), settings):
+    if deadline := timeouts.pending(seen.request, settings, new):
         candidates.append(deadline.at)
     if phase is Phase.BLOCKED:
         candidates.append(new.blocked_until or now + timedelta(seconds=settings.recheck_interval))

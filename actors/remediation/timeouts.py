@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from kubernaut_ray import clock
 from kubernaut_ray.crds.enums import BlockReason
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
-from kubernaut_ray.crds.remediation_request import RemediationRequest
+from kubernaut_ray.crds.remediation_request import RemediationRequest, RemediationRequestStatus
 from kubernaut_ray.settings import OrchestratorSettings
 
 APPROVAL_GRACE = timedelta(seconds=30)
@@ -57,9 +57,11 @@ def for_child(request: RemediationRequest, phase: Phase, now: datetime, settings
     return min(now + allowance(request, phase, settings), overall(request, settings).at)
 
 
-def pending(request: RemediationRequest, settings: OrchestratorSettings) -> Deadline | None:
-    """Return the next deadline that applies to the request in its present phase, ``None`` when none does."""
-    status = request.status
+def pending(
+    request: RemediationRequest, settings: OrchestratorSettings, status: RemediationRequestStatus | None = None
+) -> Deadline | None:
+    """Return the next deadline that applies to the request in its present phase, or in that of ``status``; or ``None``."""
+    status = request.status if status is None else status
     if status.overall_phase is Phase.BLOCKED and status.block_reason is BlockReason.CONSECUTIVE_FAILURES:
         return None
     whole = overall(request, settings)

@@ -220,41 +220,42 @@ class ControlLoop:
             self._told.discard(key)
         else:
             self._recall.forget(key)
-        with structlog.contextvars.bound_contextvars(key=str(key), correlation_id=correlation):
-            try:
-                async with asyncio.timeout(RECONCILE_TIMEOUT):
-                    outcome = await self._reconcile(key)
-                result = self._settle(key, outcome)
-            except Conflict:
-                result = Result.CONFLICT
-                self._conflicts[key] += 1
-                if self._conflicts[key] <= CONFLICTS_IN_A_ROW:
-                    self._queue.add(key)
-                else:
-                    self._queue.retry(key)
-            except Fenced as error:
-                result = Result.FENCED
-                self._queue.retry(key, after=error.after)  # if it was only a long pause, the shards are still ours
-                self._fenced(error)
-            except Retryable as error:
-                result = Result.RETRY
-                delay = self._queue.retry(key, after=error.after)
-                log.info("reconcile.retry", error=str(error), again_in=round(delay, 2))
-            except TimeoutError:
-                result = Result.RETRY
-                delay = self._queue.retry(key)
-                log.warning("reconcile.timeout", seconds=RECONCILE_TIMEOUT, again_in=round(delay, 2))
-            except ValidationError as error:
-                result = Result.INVALID
-                await self._refused(key, "InvalidObject", _problems(error))
-            except Permanent as error:
-                result = Result.PERMANENT
-                await self._refused(key, error.reason, str(error))
-            except Exception as error:
-                result = Result.ERROR
-                delay = self._queue.retry(key)
-                self.stats.last_error = f"{key}: {type(error).__name__}: {error}"
-                log.exception("reconcile.broke", again_in=round(delay, 2))
+        # The worker's own context: it holds until the next key.
+        structlog.contextvars.bind_contextvars(key=str(key), correlation_id=correlation)
+        try:
+            async with asyncio.timeout(RECONCILE_TIMEOUT):
+                outcome = await self._reconcile(key)
+            result = self._settle(key, outcome)
+        except Conflict:
+            result = Result.CONFLICT
+            self._conflicts[key] += 1
+            if self._conflicts[key] <= CONFLICTS_IN_A_ROW:
+                self._queue.add(key)
+            else:
+                self._queue.retry(key)
+        except Fenced as error:
+            result = Result.FENCED
+            self._queue.retry(key, after=error.after)  # if it was only a long pause, the shards are still ours
+            self._fenced(error)
+        except Retryable as error:
+            result = Result.RETRY
+            delay = self._queue.retry(key, after=error.after)
+            log.info("reconcile.retry", error=str(error), again_in=round(delay, 2))
+        except TimeoutError:
+            result = Result.RETRY
+            delay = self._queue.retry(key)
+            log.warning("reconcile.timeout", seconds=RECONCILE_TIMEOUT, again_in=round(delay, 2))
+        except ValidationError as error:
+            result = Result.INVALID
+            await self._refused(key, "InvalidObject", _problems(error))
+        except Permanent as error:
+            result = Result.PERMANENT
+            await self._refused(key, error.reason, str(error))
+        except Exception as error:
+            result = Result.ERROR
+            delay = self._queue.retry(key)
+            self.stats.last_error = f"{key}: {type(error).__name__}: {error}"
+            log.exception("reconcile.broke", again_in=round(delay, 2))
         if result not in _WELL:
             self._recall.forget(key)
         self.stats.took(time.monotonic() - began, result)
@@ -271,7 +272,8 @@ class ControlLoop:
     def _settle(self, key: Key, outcome: Outcome) -> Result:
         self._queue.succeed(key)
         self._conflicts.pop(key, None)
-        self.stats.effects.update(outcome.effects)
+        for effect, times in outcome.effects.items():
+            self.stats.effects[effect] += times
         if outcome.gone:
             self._queue.forget(key)
             self._echoes.pop(key, None)
