@@ -65,6 +65,8 @@ RAY_NAMESPACE = "kubernaut"
 CATALOG_OWNER_ACTOR = "catalog-owner"
 """The detached actor that owns the catalog's file, in ``RAY_NAMESPACE``."""
 EVENT_WATCHER = "kubernaut-event-watcher"
+LINEAGE = "kubernaut-lineage"
+"""The ConfigMaps of ``contracts/lineage.py``, with a digit after it."""
 """The Lease of the event watcher and the ConfigMap of its position, in ``SYSTEM_NAMESPACE``."""
 BUNDLE_KEYS = "kubernaut-cosign"
 """The Secret in which the public keys are looked for that bundles are signed with."""
@@ -93,7 +95,7 @@ def shard_label(remediation: str) -> dict[str, str]:
 
 
 def remediation_request(fingerprint: str, previous_uid: str = "") -> str:
-    """Name the RemediationRequest that follows ``previous_uid`` (the newest terminal one, empty if none) for a fingerprint.
+    """Name the RemediationRequest that follows ``previous_uid`` (the newest terminal one's, empty if there was none ever).
 
     All replicas that see the same state derive the same name, so the API server's name uniqueness is the dedup lock.
     """

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from actors.remediation import children, moves, summary
 from actors.remediation.moves import Mark
 from actors.remediation.observe import DELIVERED_CONDITION, Observed, settled
-from kubernaut_ray import names
-from kubernaut_ray.control.decision import Decision, Delete, Key
+from kubernaut_ray import clock, names
+from kubernaut_ray.contracts import lineage
+from kubernaut_ray.control.decision import Create, Decision, Delete, Key, Patch
 from kubernaut_ray.crds.enums import DeliveryState, NotificationPriority, NotificationType
 from kubernaut_ray.crds.enums import RemediationPhase as Phase
 from kubernaut_ray.crds.remediation_request import RemediationRequestStatus as Status
@@ -30,16 +31,30 @@ def ended(seen: Observed, now: datetime, settings: Settings) -> Decision[Status]
     if status.overall_phase is Phase.CANCELLED and (late := moves.cancel_children(seen, investigation=True)):
         return Decision("LateChildrenCalledOff", effects=late, wake_at=now)
     if settled(status):
-        if status.retention_expiry_time is not None and now >= status.retention_expiry_time:
-            if seen.untold:
-                return _kept(seen, seen.untold, now, settings)
-            gone = Delete(resources.REMEDIATION_REQUEST, Key(request.namespace, request.name), request.uid)
-            return Decision("RetentionOver", effects=(gone,))
-        return Decision("Finished", wake_at=status.retention_expiry_time, settled=True)
+        due = status.retention_expiry_time is not None and now >= status.retention_expiry_time
+        if not due or seen.untold is None:
+            return Decision("Finished", wake_at=status.retention_expiry_time, settled=True)
+        return _kept(seen, seen.untold, now, settings) if seen.untold else _removed(seen, now)
     bulk = names.notification("bulk", request.name)
     if seen.duplicates and all(ref.name != bulk for ref in status.notification_request_refs):
         return _duplicates(seen, now, settings)
     return _deliveries(seen, now, settings)
+
+
+def _removed(seen: Observed, now: datetime) -> Decision[Status]:
+    """Its UID is remembered first, so that its name does not come back; the ConfigMap for that is made where there is none."""
+    request, known = seen.request, seen.lineage
+    fingerprint = request.spec.signal_fingerprint
+    place = Key(request.namespace, lineage.named(fingerprint))
+    last = lineage.Last(clock.rfc3339(request.created), request.uid)
+    change = lineage.entry(known, fingerprint, last)
+    if known is None:
+        body = {"metadata": {"name": place.name, "namespace": place.namespace}, "data": change}
+        return Decision("LineageBegun", effects=(Create(resources.CONFIG_MAP, body),), wake_at=now)
+    version = str(known["metadata"]["resourceVersion"])
+    noted = (Patch(resources.CONFIG_MAP, place, {"data": change}, resource_version=version),) if change else ()
+    gone = Delete(resources.REMEDIATION_REQUEST, Key(request.namespace, request.name), request.uid)
+    return Decision("RetentionOver", effects=(*noted, gone))
 
 
 def _kept(seen: Observed, untold: tuple[str, ...], now: datetime, settings: Settings) -> Decision[Status]:

@@ -24,6 +24,7 @@ from actors.remediation.recovery import Finished
 from actors.remediation.scope import InScope, look_up
 from kubernaut_ray import conditions, names
 from kubernaut_ray.clock import Clock, utcnow
+from kubernaut_ray.contracts import lineage
 from kubernaut_ray.contracts.timeline import GapKind, State, Timeline
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.control.recall import Recall
@@ -76,7 +77,9 @@ class Observed:
     duplicates: tuple[str, ...] = ()
     """Requests that waited for this one; read when it has ended."""
     untold: tuple[str, ...] | None = None
-    """What the audit trail does not tell yet of a request that is due to be removed; ``None``: not asked."""
+    """What the audit trail does not tell yet of a request that is due to be removed; ``None``: it is not due."""
+    lineage: Object | None = None
+    """The ConfigMap that is to remember a request that is due to be removed, where there is one."""
 
 
 async def _read(*begun: object) -> None:
@@ -221,7 +224,11 @@ class Reader:
         if request.status.overall_phase is Phase.CANCELLED:
             seen = await self._left(request)
         if settled(request.status):
-            return replace(seen, untold=await self._untold(request))
+            due = request.status.retention_expiry_time
+            if due is None or self._now() < due:
+                return seen
+            untold, known = await asyncio.gather(self._untold(request), self._lineage(request))
+            return replace(seen, untold=untold, lineage=known)
         notices = self._notifications(request, recalled)
         siblings, _ = await asyncio.gather(self._siblings(request), _read(*notices))
         waited = sorted(s.name for s in siblings if s.status.duplicate_of == request.name)
@@ -245,10 +252,17 @@ class Reader:
         name = names.ai_analysis(request.name, request.status.recovery_attempts + 1)
         return self._child(request, AIAnalysis, name, recalled, needed=needed)
 
-    async def _untold(self, request: RemediationRequest) -> tuple[str, ...] | None:
-        due = request.status.retention_expiry_time
-        if self._trail is None or due is None or self._now() < due:
+    async def _lineage(self, request: RemediationRequest) -> Object | None:
+        """The ConfigMap that remembers requests like this one."""
+        name = lineage.named(request.spec.signal_fingerprint)
+        try:
+            return await self._client.get(resources.CONFIG_MAP, name, request.namespace)
+        except NotFound:
             return None
+
+    async def _untold(self, request: RemediationRequest) -> tuple[str, ...]:
+        if self._trail is None:
+            return ()
         story = (await self._trail.timeline(request.name)).incident
         if story is None or story.state is not State.ENDED:
             return ("that it has ended",)

@@ -95,10 +95,16 @@ class Effects:
             return None
 
     async def _delete(self, effect: Delete) -> None:
+        name, namespace = effect.key.name, effect.key.namespace or None
         try:
-            await self._client.delete(effect.resource, effect.key.name, effect.key.namespace or None, uid=effect.uid)
-        except (NotFound, Conflict):
-            return  # gone, or another object under the name by now: either way not there any more
+            try:
+                await self._client.delete(effect.resource, name, namespace, uid=effect.uid)
+            except Conflict:
+                # Another object has the name by now; any other conflict leaves ours where it is.
+                if (await self._client.get(effect.resource, name, namespace))["metadata"].get("uid") == effect.uid:
+                    raise
+        except NotFound:
+            return
 
     async def _call(self, effect: Call) -> None:
         performer = self._performers.get(effect.performer)

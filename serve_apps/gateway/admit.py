@@ -1,7 +1,8 @@
 """Creating the RemediationRequest of a new incident, at most one a fingerprint, across any number of replicas and gateways.
 
 The name is the lock: it follows from the fingerprint and from the newest finished request, so replicas that see the same
-state create the same name, and the API server lets one of them win. The others look again and join what won.
+state create the same name, and the API server lets one of them win. The others look again and join what won. Where the newest
+has been removed after its time, ``contracts/lineage.py`` remembers it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from kubernaut_ray import clock, names
+from kubernaut_ray.contracts import lineage
 from kubernaut_ray.errors import Permanent, Retryable
 from kubernaut_ray.kube.errors import AlreadyExists, NotFound
-from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
+from kubernaut_ray.kube.resources import CONFIG_MAP, REMEDIATION_REQUEST
 from serve_apps.gateway.cluster import Cluster
 from serve_apps.gateway.ledger import Ledger
 from serve_apps.gateway.verdict import Absent, Held, Known, Open, Verdict, judge
@@ -35,7 +37,7 @@ class Admission:
     ) -> tuple[Known, bool] | Held:
         """Create the request, unless somebody else has: returns it and whether it is ours. ``build`` takes its name."""
         for _ in range(MAX_ROUNDS):
-            name = names.remediation_request(fingerprint, absent.previous_uid)
+            name = names.remediation_request(fingerprint, absent.previous_uid or await self._remembered(fingerprint))
             try:
                 made = await self._cluster.create(REMEDIATION_REQUEST, build(name), self._namespace)
                 return self._ledger.note(made), True
@@ -49,6 +51,15 @@ class Admission:
                 case Absent():
                     absent = verdict
         raise Retryable(f"RemediationRequests of {fingerprint[:12]} change faster than they can be read")
+
+    async def _remembered(self, fingerprint: str) -> str:
+        """Return the UID of the newest request of which nothing else is left; empty when there was none."""
+        try:
+            found = await self._cluster.get(CONFIG_MAP, lineage.named(fingerprint), self._namespace)
+        except NotFound:
+            return ""
+        last = lineage.last_of(found, fingerprint)
+        return "" if last is None else last.uid
 
     async def _verdict_on(self, fingerprint: str, name: str) -> Verdict:
         """Judge again after the name turned out to be taken; the list alone may miss an object edited by hand."""

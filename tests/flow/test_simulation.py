@@ -33,6 +33,7 @@ from kubernaut_ray.kube.client import Object
 from kubernaut_ray.settings import Settings
 from serve_apps.admission import fencing
 from serve_apps.admission.review import Allowed, Verdict
+from serve_apps.gateway.admit import Admission
 from tests.conftest import REPOSITORY
 from tests.flow.simulation.client import SimClient
 from tests.flow.simulation.faults import Rates
@@ -182,7 +183,13 @@ def test_an_end_of_which_nobody_is_told_is_found_out() -> None:
 def test_a_cancellation_that_spares_what_is_under_way_is_found_out() -> None:
     """Whatever works for a remediation is called off with it."""
     broken = mock.patch.object(moves, "cancel_children", return_value=())
-    assert found_out(broken, "goes on after its remediation was cancelled", (1, 3, 2, 4, 5, 6), 12)
+    assert found_out(broken, "goes on after its remediation was cancelled", (6, 9, 11), 24)
+
+
+def test_a_name_that_comes_back_is_found_out() -> None:
+    """What is on record about an incident is about that one."""
+    broken = mock.patch.object(Admission, "_remembered", mock.AsyncMock(return_value=""))
+    assert found_out(broken, "was last seen in (new)", (1,), 40)
 
 
 @pytest.mark.parametrize("problem", ["one id, two facts", "happened 1 times, told 0"])

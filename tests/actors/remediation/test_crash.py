@@ -12,6 +12,7 @@ import pytest
 from actors.remediation.controller import RemediationController
 from actors.remediation.observe import Observed
 from kubernaut_ray import crds, names
+from kubernaut_ray.contracts import lineage
 from kubernaut_ray.contracts.endpoints import Endpoints
 from kubernaut_ray.control.controller import Deps
 from kubernaut_ray.control.decision import Decision, Key
@@ -183,11 +184,13 @@ async def test_a_duplicate_waits_and_takes_over() -> None:
 
 
 async def test_the_end_of_retention_removes_everything() -> None:
-    """The request and, with it, all its children."""
+    """The request and, with it, all its children; what stays is its UID, once, so that its name does not come back."""
 
     def patient(client: KubeClient) -> RemediationController:
         return RemediationController(Deps(client, Settings(), Endpoints(), lambda: "token", lambda _ns, _name: None))
 
     report = await crash_everywhere(patient, world, KEY, advance=cast())
-    assert report.world.objects == {}
+    [left] = report.world.objects.values()
+    assert lineage.last_of(left, build.FINGERPRINT) is not None
+    assert (left["kind"], len(left["data"])) == ("ConfigMap", 1)
     assert "RetentionOver" in report.outcomes

@@ -15,9 +15,10 @@ from actors.remediation.observe import DELIVERED_CONDITION, Observed
 from actors.remediation.phases import TABLE
 from actors.remediation.recovery import Finished
 from catalog.account.story import reconstruct
-from kubernaut_ray import conditions, names
+from kubernaut_ray import clock, conditions, names
+from kubernaut_ray.contracts import lineage
 from kubernaut_ray.contracts.timeline import GapKind
-from kubernaut_ray.control.decision import Audit, Create, Decision, Delete
+from kubernaut_ray.control.decision import Audit, Create, Decision, Delete, Patch
 from kubernaut_ray.crds.enums import AIAnalysisPhase as Analysis
 from kubernaut_ray.crds.enums import (
     AIAnalysisReason,
@@ -41,11 +42,15 @@ from kubernaut_ray.crds.remediation_request import (
     Storm,
     TimeoutConfig,
 )
+from kubernaut_ray.kube import resources
 from kubernaut_ray.settings import OrchestratorSettings, Settings
 from tests import build
 from tests.trail import fits
 
 SETTINGS = Settings()
+DELIVERED = conditions.with_condition(
+    (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
+)
 
 
 def step(
@@ -635,8 +640,29 @@ def test_retention_removes_the_request() -> None:
         step(Observed(build.remediation_request(phase=Phase.COMPLETED, retention_expiry_time=build.later(60))))
     )
     seen = Observed(build.remediation_request().replace(status=settled))
-    assert (step(seen, build.later(59)).effects, step(seen).wake_at) == ((), build.later(60))
-    assert deleted(step(seen, build.later(60))) == {"rr-1"}
+    assert (step(seen, build.later(60)).effects, step(seen).wake_at) == ((), build.later(60)), "nobody has looked yet"
+    due = replace(seen, untold=())
+    place = lineage.named(seen.request.spec.signal_fingerprint)
+    begun = step(due, build.later(60))
+    assert (list(created(begun)), deleted(begun), begun.wake_at) == ([place], set(), build.later(60))
+    there = {**created(begun)[place], "metadata": {"name": place, "resourceVersion": "7"}}
+    assert not created(step(replace(due, lineage=there), build.later(60)))
+    assert deleted(step(replace(due, lineage=there), build.later(60))) == {"rr-1"}
+
+
+def test_whose_name_must_not_come_back_is_written_down_before_it_goes() -> None:
+    """On condition of what was read, since others write there; a later one of the same fingerprint is left alone."""
+    request = build.remediation_request(phase=Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=DELIVERED)
+    empty = {"metadata": {"name": "kubernaut-lineage", "resourceVersion": "7"}, "data": {"other": "x"}}
+    noted, gone = step(Observed(request, untold=(), lineage=empty)).effects
+    assert isinstance(noted, Patch)
+    assert isinstance(gone, Delete)
+    assert (noted.resource, noted.resource_version) == (resources.CONFIG_MAP, "7")
+    last = lineage.last_of(noted.patch, request.spec.signal_fingerprint)
+    assert last == lineage.Last(clock.rfc3339(request.created), request.uid)
+    later = lineage.entry(None, request.spec.signal_fingerprint, replace(last, created="2027"))
+    [gone] = step(Observed(request, untold=(), lineage={**empty, "data": later})).effects
+    assert isinstance(gone, Delete)
 
 
 def test_deciding_twice_is_deciding_once() -> None:
@@ -670,10 +696,8 @@ def test_an_end_that_is_overtaken() -> None:
 
 def test_what_the_trail_does_not_tell_is_kept() -> None:
     """A finished request stays until its trail is complete, says why, and is looked at again."""
-    delivered = conditions.with_condition(
-        (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
-    )
-    seen = at(Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=delivered)
+    there = {"metadata": {"name": "kubernaut-lineage", "resourceVersion": "7"}}
+    seen = replace(at(Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=DELIVERED), lineage=there)
     kept = step(replace(seen, untold=("workflow.started",)))
     (_, told) = status_of(kept).conditions
     assert (told.status, kept.wake_at, deleted(kept)) == ("False", build.later(3600), set())

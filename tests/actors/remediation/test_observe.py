@@ -8,6 +8,7 @@ import pytest
 
 from actors.remediation.observe import DELIVERED_CONDITION, Reader
 from kubernaut_ray import conditions, names
+from kubernaut_ray.contracts import lineage
 from kubernaut_ray.contracts.timeline import Gap, GapKind, IncidentStory, State, Timeline
 from kubernaut_ray.control.decision import Key
 from kubernaut_ray.crds.base import CustomResource
@@ -105,3 +106,24 @@ async def test_the_trail_is_asked_before_a_removal(
     seen = await Reader(kube, Settings(), trail, now=lambda: build.later(late)).observe(KEY)
     assert seen is not None
     assert seen.untold == untold
+
+
+async def test_where_a_removed_request_is_remembered_is_read_when_it_is_due(kube: MemoryKube) -> None:
+    """Without a trail there is nothing to ask it, and nothing that would hold the removal up."""
+    delivered = conditions.with_condition(
+        (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
+    )
+    request = build.remediation_request(phase=Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=delivered)
+    await put(kube, request)
+    due = Reader(kube, Settings(), now=lambda: build.NOW)
+    seen = await due.observe(KEY)
+    assert seen is not None
+    assert (seen.untold, seen.lineage) == ((), None)
+    place = {"metadata": {"name": lineage.named(request.spec.signal_fingerprint), "namespace": request.namespace}}
+    await kube.create(resources.CONFIG_MAP, place)
+    seen = await due.observe(KEY)
+    assert seen is not None
+    assert seen.lineage is not None
+    seen = await Reader(kube, Settings(), now=lambda: build.later(-1)).observe(KEY)
+    assert seen is not None
+    assert (seen.untold, seen.lineage) == (None, None)

@@ -97,12 +97,6 @@ class Gateway:
         self._world.server.create(self._world.server.kind(resources.DEPLOYMENT), target.namespace, body)
         return target
 
-    def retire(self, name: str) -> None:
-        """Hear no more of a target whose requests are being removed: the next one would bear the first one's name again."""
-        for place, target in enumerate(self.targets):
-            if target.name == name:
-                self.targets[place] = self._next()
-
     async def send(self) -> None:
         """One alert about a target, heard by one replica or by both at once."""
         rng = self._world.rng
@@ -381,8 +375,6 @@ class Actors:
 
     def see(self, event: Event) -> None:
         """React to a write; called at once, acts later."""
-        if event.type == "DELETED" and event.resource.startswith("remediationrequests."):
-            self._world.gateway.retire(event.entry.obj["spec"]["targetResource"]["name"])
         if event.type != "ADDED":
             return
         meta, rng = event.entry.obj["metadata"], self._world.rng

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kubernaut_ray.contracts.audit import AuditEvent
-from kubernaut_ray.control.decision import Create, Decision, Key, Patch
+from kubernaut_ray.control.decision import Create, Decision, Delete, Key, Patch
 from kubernaut_ray.control.effects import NameTaken
 from kubernaut_ray.control.reconcile import Reconciler, difference
 from kubernaut_ray.crds.base import ObjectReference
@@ -21,7 +22,7 @@ from kubernaut_ray.crds.remediation_request import RemediationRequestStatus, Sig
 from kubernaut_ray.errors import IllegalTransition
 from kubernaut_ray.kube import patch
 from kubernaut_ray.kube.client import KubeClient
-from kubernaut_ray.kube.errors import Conflict
+from kubernaut_ray.kube.errors import Conflict, NotFound
 from kubernaut_ray.kube.resources import CONFIG_MAP, NOTIFICATION_REQUEST
 from tests import courier
 from tests.crash import crash_everywhere
@@ -221,6 +222,26 @@ async def test_a_name_that_is_taken(owner: str, labels: dict[str, str] | None, t
     else:
         with pytest.raises(NameTaken, match="is not ours"):
             await reconciler(kube, Making(kube))(KEY)
+
+
+async def test_only_what_is_gone_counts_as_deleted(kube: MemoryKube) -> None:
+    """Another object under the name is left alone; a conflict over ours is tried again, and is no deletion."""
+
+    class Removing(courier.Courier):
+        uid = "another"
+
+        def decide(self, observed: Any, now: datetime) -> Decision[Any]:
+            return Decision("Removed", effects=(Delete(NOTIFICATION_REQUEST, KEY, self.uid),))
+
+    removing = Removing(kube)
+    assert (await reconciler(kube, removing)(KEY)).reason == "Removed"
+    there = await kube.get(NOTIFICATION_REQUEST, "n1", KEY.namespace)
+    removing.uid = there["metadata"]["uid"]
+    with mock.patch.object(kube, "delete", side_effect=Conflict("somebody writes")), pytest.raises(Conflict):
+        await reconciler(kube, removing)(KEY)
+    await reconciler(kube, removing)(KEY)
+    with pytest.raises(NotFound):
+        await kube.get(NOTIFICATION_REQUEST, "n1", KEY.namespace)
 
 
 async def test_an_object_edited_into_nonsense_raises_its_problems(kube: MemoryKube) -> None:

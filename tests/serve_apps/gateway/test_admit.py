@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubernaut_ray import names
+from kubernaut_ray.contracts import lineage
 from kubernaut_ray.crds.enums import AdmissionReason, RemediationPhase
 from kubernaut_ray.errors import Permanent
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.kube.resources import REMEDIATION_REQUEST
+from kubernaut_ray.kube.resources import CONFIG_MAP, REMEDIATION_REQUEST
 from serve_apps.gateway import request
 from serve_apps.gateway.admit import Admission
 from serve_apps.gateway.cluster import Cluster
@@ -151,6 +152,20 @@ async def test_a_finished_one_is_followed_by_the_next() -> None:
         seen.append(name)
         await finish(world, name)
     assert len(set(seen)) == 4
+
+
+async def test_the_name_of_a_removed_request_does_not_come_back() -> None:
+    """When the newest is gone after its time, what is written down of it gives the next one its name, on every replica."""
+    world = World()
+    first, _ = await admit(admission(world))
+    gone = await world.get(REMEDIATION_REQUEST, first, "kubernaut-system")
+    last = lineage.Last(gone["metadata"]["creationTimestamp"], gone["metadata"]["uid"])
+    place = {"metadata": {"name": lineage.named(FINGERPRINT)}, "data": lineage.entry(None, FINGERPRINT, last)}
+    await world.create(CONFIG_MAP, place, "kubernaut-system")
+    await world.delete(REMEDIATION_REQUEST, first, "kubernaut-system")
+    second, created = await admit(admission(world))
+    assert (second, created) == (names.remediation_request(FINGERPRINT, last.uid), True)
+    assert await admit(admission(world)) == (second, False)
 
 
 async def test_review_lets_the_signal_in_again() -> None:
