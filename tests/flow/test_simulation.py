@@ -70,6 +70,7 @@ def test_whatever_happens_the_rules_hold_and_every_incident_ends(seed: int, pyte
     assert report.incidents >= (pytestconfig.getoption("--incidents") or INCIDENTS)
     assert report.runs > report.incidents / 8
     assert report.faults.keys() >= EXPECTED
+    assert report.transitions["RemediationApprovalRequest: Pending → Approved"]
 
 
 def test_a_seed_is_a_run() -> None:

@@ -260,16 +260,21 @@ def _key(folder: Path, seed: int) -> SigningKey:
 
 @contextlib.contextmanager
 def _read_once() -> Iterator[None]:
-    """Read each version of an object once: models are frozen, and most of what is read has been read before."""
-    known: dict[tuple[type, str, str], Any] = {}
+    """Read each version of an object once: models are frozen, and most of what is read has been read before.
+
+    What the webhook judges bears the version that it would replace, and is another object: that is read whenever it comes.
+    """
+    known: dict[tuple[type, str, str], tuple[Mapping[str, Any], Any]] = {}
     read = CustomResource.from_object.__func__  # type: ignore[attr-defined]
 
     def from_object(kind: type[CustomResource], obj: Mapping[str, Any], *, before: Any = None) -> Any:
         meta = obj["metadata"]
         key = (kind, meta.get("uid", ""), meta.get("resourceVersion", ""))
-        if key not in known:
-            known[key] = read(kind, obj, before=before)
-        return known[key]
+        stored, found = known.get(key, (None, None))
+        if stored is not obj:
+            found = read(kind, obj, before=before)
+            known[key] = (obj, found)
+        return found
 
     with mock.patch.object(CustomResource, "from_object", classmethod(from_object)):
         yield
