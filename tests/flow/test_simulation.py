@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import subprocess
@@ -20,25 +21,31 @@ import pytest
 
 from actors.effectiveness import score
 from actors.notification import outbox
-from actors.remediation import approvals, blocking, endings, executions, moves
+from actors.notification.controller import NotificationController
+from actors.remediation import approvals, blocking, children, endings, executions, moves, timeouts
+from actors.remediation import decide as orchestrator
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
-from actors.workflow_execution import observe
+from actors.workflow_execution import aftermath, engines, leave, observe, start
+from actors.workflow_execution import decide as executor
 from kubernaut_ray import names
 from kubernaut_ray.clock import rfc3339
+from kubernaut_ray.contracts.catalog import Workflow
 from kubernaut_ray.control import loop
-from kubernaut_ray.control.decision import Call
+from kubernaut_ray.control.decision import Call, Create, Decision
+from kubernaut_ray.crds.workflow_execution import WorkflowExecution
 from kubernaut_ray.kube import cache, resources
 from kubernaut_ray.kube.client import Object
-from kubernaut_ray.settings import Settings
+from kubernaut_ray.settings import ExecutionSettings, Settings
 from serve_apps.admission import fencing
 from serve_apps.admission.review import Allowed, Verdict
 from serve_apps.gateway.admit import Admission
 from tests.conftest import REPOSITORY
+from tests.flow.simulation import fleet
 from tests.flow.simulation.client import SimClient
 from tests.flow.simulation.faults import Rates
-from tests.flow.simulation.outside import HOME, Gateway
-from tests.flow.simulation.world import simulate
+from tests.flow.simulation.outside import HOME, SHELF, Actors, Gateway
+from tests.flow.simulation.world import START, simulate
 
 SEEDS = (1, 2, 3)
 INCIDENTS = 25
@@ -71,6 +78,7 @@ def test_whatever_happens_the_rules_hold_and_every_incident_ends(seed: int, pyte
     assert report.incidents >= (pytestconfig.getoption("--incidents") or INCIDENTS)
     assert report.runs > report.incidents / 8
     assert report.faults.keys() >= EXPECTED
+    assert report.transitions["RemediationApprovalRequest: Pending → Approved"]
 
 
 def test_a_seed_is_a_run() -> None:
@@ -198,3 +206,106 @@ def test_facts_that_take_one_another_s_place_are_found_out(problem: str) -> None
     real = names.audit_event_id
     broken = mock.patch.object(names, "audit_event_id", lambda type_, remediation, *_: real(type_, remediation))
     assert found_out(broken, problem, (1, 2), 8)
+
+
+def test_a_run_that_is_made_a_second_time_is_found_out() -> None:
+    """What somebody deleted half-way is not begun anew: nobody knows how far it came."""
+
+    def again(seen: observe.Observed, now: datetime) -> executor.Result:
+        execution = seen.execution
+        engine, workflow = engines.chosen(execution, engines.ALL), SHELF[execution.spec.workflow_ref.workflow_id]
+        assert engine is not None
+        body = engine.build(execution, workflow, ExecutionSettings(), now)
+        return Decision("MadeAgain", effects=(Create(engine.resource, body, tolerate_foreign=True),), wake_at=now)
+
+    broken = mock.patch.object(executor, "_vanished", again)
+    assert found_out(broken, "a second time", (12, 14, 26, 16), 12)
+
+
+def test_two_runs_at_a_time_are_found_out() -> None:
+    """A run that outlives its execution, of an engine at which the next one does not look, is not alone on its target."""
+
+    async def nobody(*_: object) -> None:
+        """No pipeline ever comes to an end."""
+
+    async def own(reader: observe.Reader, execution: WorkflowExecution) -> Object | None:
+        engine = engines.chosen(execution, engines.ALL)
+        assert engine is not None
+        return await reader._named(engine.resource, names.pipeline_run(execution.spec.target_resource))
+
+    deleted = aftermath.deleted
+    with (
+        mock.patch.object(Actors, "_run", nobody),
+        mock.patch.object(aftermath, "deleted", lambda seen, now: deleted(replace(seen, run=None), now)),
+    ):
+        broken = mock.patch.object(observe.Reader, "_run", own)
+        assert found_out(broken, "two runs at a time on", (5, 3, 9, 19), 12)
+
+
+def test_an_approval_that_is_used_twice_is_found_out() -> None:
+    """One leave is for one run, and not for that of another execution that takes the first one's name."""
+
+    async def remove(actors: Actors, name: str) -> None:
+        """People delete half of what has just begun to run."""
+        await asyncio.sleep(5.0)
+        if actors._world.rng.random() < 0.5:
+            await actors._insist(lambda: actors._people[0].delete(resources.WORKFLOW_EXECUTION, name, HOME))
+
+    def again(seen: Observed, now: datetime, settings: Settings) -> executions.Result:
+        analysis, approval, attempt = seen.analysis, seen.approval, seen.request.status.recovery_attempts
+        assert analysis is not None
+        assert analysis.status.selected_workflow is not None
+        grant = approval.status.grant if approval is not None else None
+        child = children.workflow_execution(
+            seen.request, analysis.status.selected_workflow, attempt=attempt, now=now, settings=settings, grant=grant
+        )
+        effect = children.create(seen.request, child)
+        return moves.stay(seen, "MadeAgain", now, settings.orchestrator, effects=(effect,))
+
+    with mock.patch.object(Actors, "_clear", remove), mock.patch.object(endings, "execution_gone", again):
+        broken = mock.patch.object(leave, "judge", return_value=leave.Given())
+        assert found_out(broken, "was used twice", (1, 3, 5, 9), 8)
+
+
+def test_a_run_that_begins_too_late_is_found_out() -> None:
+    """Whoever waits past its deadline does not begin, whether or not anybody calls it off."""
+
+    async def away(_: object, workflow_id: str) -> Workflow | None:
+        """The catalog answers for ten minutes in two hours."""
+        await asyncio.sleep(6600 - asyncio.get_running_loop().time() % 7200)
+        return SHELF.get(workflow_id)
+
+    impossible = start.impossible
+    with (
+        mock.patch.object(fleet._Catalog, "workflow", away),
+        mock.patch.object(timeouts, "pending", return_value=None),
+    ):
+        broken = mock.patch.object(start, "impossible", lambda seen, _, settings: impossible(seen, START, settings))
+        assert found_out(broken, "began too late", (3, 5, 2, 4), 4)
+
+
+def test_an_incident_that_never_ends_is_found_out() -> None:
+    """A run that hangs is given up, by its controller or by the orchestrator."""
+    with mock.patch.object(timeouts, "pending", return_value=None):
+        broken = mock.patch.object(executor, "_limit", return_value=None)
+        assert found_out(broken, "is stuck in 'Executing'", (1, 31), 6)
+
+
+def test_a_world_that_stands_still_is_found_out() -> None:
+    """Where no incident ends there is no next one about its target, and that is no reason to wait for it for ever."""
+
+    def idle(seen: Observed, now: datetime, settings: Settings) -> executions.Result:
+        return moves.stay(seen, "Idle", now, settings.orchestrator)
+
+    with mock.patch.object(timeouts, "pending", return_value=None):
+        assert found_out(mock.patch.object(orchestrator, "_pending", idle), "is stuck in 'Pending'", (1, 2), 8)
+
+
+def test_a_controller_that_does_not_come_to_its_end_is_found_out() -> None:
+    """One that waits on its way out for what nobody will do keeps everybody waiting."""
+
+    async def wait(_: NotificationController) -> None:
+        await asyncio.Event().wait()
+
+    broken = mock.patch.object(NotificationController, "stop", wait)
+    assert found_out(broken, "everybody waits for something that nobody will do", (1,), 2)

@@ -54,6 +54,8 @@ from tests.lifecycles import phase_of
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PAUSE = 90.0
 """Seconds between two alerts in a long run: as many incidents live at a time as in a short one, and each costs the same."""
+PATIENCE = 12 * 3600.0
+"""Seconds without a new incident after which no more are waited for: each target has one that does not end."""
 _ROUTING = """
 route:
   receiver: ops
@@ -152,9 +154,12 @@ class World:
         self.fleet.start()
         jumps = asyncio.create_task(self._jump())
         pause = max(PAUSE, 2 * 3600.0 / self.incidents)
-        while self.gateway.outcomes["created"] < self.incidents:
+        last = self.loop.time()
+        while (opened := self.gateway.outcomes["created"]) < self.incidents and self.loop.time() < last + PATIENCE:
             await asyncio.sleep(self.rng.expovariate(1 / pause))
             await self.gateway.send()
+            if self.gateway.outcomes["created"] > opened:
+                last = self.loop.time()
         await asyncio.sleep(600)
         self.faults.on = False
         jumps.cancel()
@@ -260,16 +265,21 @@ def _key(folder: Path, seed: int) -> SigningKey:
 
 @contextlib.contextmanager
 def _read_once() -> Iterator[None]:
-    """Read each version of an object once: models are frozen, and most of what is read has been read before."""
-    known: dict[tuple[type, str, str], Any] = {}
+    """Read each version of an object once: models are frozen, and most of what is read has been read before.
+
+    What the webhook judges bears the version that it would replace, and is another object: that is read whenever it comes.
+    """
+    known: dict[tuple[type, str, str], tuple[Mapping[str, Any], Any]] = {}
     read = CustomResource.from_object.__func__  # type: ignore[attr-defined]
 
     def from_object(kind: type[CustomResource], obj: Mapping[str, Any], *, before: Any = None) -> Any:
         meta = obj["metadata"]
         key = (kind, meta.get("uid", ""), meta.get("resourceVersion", ""))
-        if key not in known:
-            known[key] = read(kind, obj, before=before)
-        return known[key]
+        stored, found = known.get(key, (None, None))
+        if stored is not obj:
+            found = read(kind, obj, before=before)
+            known[key] = (obj, found)
+        return found
 
     with mock.patch.object(CustomResource, "from_object", classmethod(from_object)):
         yield
