@@ -197,7 +197,7 @@ def test_a_cancellation_that_spares_what_is_under_way_is_found_out() -> None:
 def test_a_name_that_comes_back_is_found_out() -> None:
     """What is on record about an incident is about that one."""
     broken = mock.patch.object(Admission, "_remembered", mock.AsyncMock(return_value=""))
-    assert found_out(broken, "was last seen in (new)", (1,), 40)
+    assert found_out(broken, "bears the name of one that was removed", (1,), 25)
 
 
 @pytest.mark.parametrize("problem", ["one id, two facts", "happened 1 times, told 0"])
@@ -219,7 +219,7 @@ def test_a_run_that_is_made_a_second_time_is_found_out() -> None:
         return Decision("MadeAgain", effects=(Create(engine.resource, body, tolerate_foreign=True),), wake_at=now)
 
     broken = mock.patch.object(executor, "_vanished", again)
-    assert found_out(broken, "a second time", (12, 14, 26, 16), 12)
+    assert found_out(broken, "a second time", (6, 9, 13), 12)
 
 
 def test_two_runs_at_a_time_are_found_out() -> None:
@@ -288,7 +288,7 @@ def test_an_incident_that_never_ends_is_found_out() -> None:
     """A run that hangs is given up, by its controller or by the orchestrator."""
     with mock.patch.object(timeouts, "pending", return_value=None):
         broken = mock.patch.object(executor, "_limit", return_value=None)
-        assert found_out(broken, "is stuck in 'Executing'", (1, 31), 6)
+        assert found_out(broken, "is stuck in 'Executing'", (2, 6, 18), 6)
 
 
 def test_a_world_that_stands_still_is_found_out() -> None:

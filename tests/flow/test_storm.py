@@ -84,7 +84,7 @@ async def test_a_lost_node_is_one_incident(running: Running, client: KubeClient)
     """2,000 alerts about 400 pods of 40 workloads on a lost node make one request that lists all of them, and one analysis."""
     await lose_a_node(client)
     # Alerts come half a minute after a loss, and later; here the replicas' watches may lag by seconds.
-    await asyncio.sleep(5)
+    await asyncio.sleep(15)
     pairs = [(s, f"db-{w}-{p}") for s in SIGNALS for w in range(WORKLOADS) for p in range(PODS_EACH)]
     random.Random(7).shuffle(pairs)
     groups = [pairs[i : i + 50] for i in range(0, len(pairs), 50)]

@@ -56,8 +56,6 @@ class Rules:
         """The last state of each NotificationRequest, by RemediationRequest."""
         self.facts: dict[str, dict[str, AuditEvent]] = defaultdict(dict)
         self.transitions: Counter[str] = Counter()
-        self.namesakes: set[str] = set()
-        """Names that a second request bore after the first was removed; the trail cannot tell the two apart."""
         self.removed: set[Child] = set()
         """What was there and is gone: deleted by people, called off, or gone with its owner."""
         self.situations: Counter[str] = Counter()
@@ -90,9 +88,8 @@ class Rules:
             return
         if event.type == "ADDED":
             self._child(kind, obj)
-            if kind == "RemediationRequest" and name in self.requests:
-                self.namesakes.add(name)
-                self.paths[name].clear()
+            if kind == "RemediationRequest":
+                self.hold(name not in self.requests, f"{name} bears the name of one that was removed")
         old = event.previous.obj if event.previous is not None else None
         before, after = phase_of(old) if old is not None else "", phase_of(obj)
         if before != after:
@@ -272,8 +269,7 @@ class Rules:
         if (phase in {"Failed", "TimedOut"} or asks) and not inherited:
             told = self.notices[name]
             self.hold(bool(told), f"{name} ended as {phase} and nobody was told")
-        if name not in self.namesakes:
-            self._trail(name, path, phase)
+        self._trail(name, path, phase)
 
     def _trail(self, name: str, path: list[str], phase: str) -> None:
         """Each transition is told exactly once, and the facts make one walk."""
