@@ -60,10 +60,10 @@ async def serve(make: Builder, kubeconfig: Path, folder: Path, data_storage: str
             lease=ShardLease(client, chosen.namespace, "remediationrequests", ShardRange(), "benchmark"),
             recall=deps.recall,
         )
+        collector.settle()
         running = asyncio.create_task(loop.run())
         while loop.state != "running":
             await asyncio.sleep(0.05)
-        collector.settle()
         print("ready", flush=True)
         lines = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

@@ -19,6 +19,9 @@ from tests import build
 from tests.memory_kube import MemoryKube
 
 KEY = Key(names.SYSTEM_NAMESPACE, "rr-1")
+DELIVERED = conditions.with_condition(
+    (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
+)
 
 
 async def put(kube: MemoryKube, obj: CustomResource, *, owner: Any = None) -> dict[str, Any]:
@@ -96,12 +99,9 @@ async def test_the_trail_is_asked_before_a_removal(
     kube: MemoryKube, trail: _Trail, late: float, untold: tuple[str, ...] | None
 ) -> None:
     """Only once it is due, and only what is missing holds it up."""
-    delivered = conditions.with_condition(
-        (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
-    )
     await put(
         kube,
-        build.remediation_request(phase=Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=delivered),
+        build.remediation_request(phase=Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=DELIVERED),
     )
     seen = await Reader(kube, Settings(), trail, now=lambda: build.later(late)).observe(KEY)
     assert seen is not None
@@ -110,10 +110,7 @@ async def test_the_trail_is_asked_before_a_removal(
 
 async def test_where_a_removed_request_is_remembered_is_read_when_it_is_due(kube: MemoryKube) -> None:
     """Without a trail there is nothing to ask it, and nothing that would hold the removal up."""
-    delivered = conditions.with_condition(
-        (), DELIVERED_CONDITION, status=True, reason="Delivered", message="", now=build.NOW
-    )
-    request = build.remediation_request(phase=Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=delivered)
+    request = build.remediation_request(phase=Phase.COMPLETED, retention_expiry_time=build.NOW, conditions=DELIVERED)
     await put(kube, request)
     due = Reader(kube, Settings(), now=lambda: build.NOW)
     seen = await due.observe(KEY)
