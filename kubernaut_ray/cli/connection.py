@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,8 +25,17 @@ from kubernaut_ray.kube.client import KubeClient
 from kubernaut_ray.kube.errors import NotFound
 
 DEFAULT_DATA_DIR = Path.home() / ".kubernaut"
-out = Console()
-err = Console(stderr=True)
+PIPED_WIDTH = 160
+"""Characters of a line that no terminal shows: a table in a file or a pipe is not squeezed into 80."""
+
+
+def _console(*, stderr: bool = False) -> Console:
+    shown = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if shown else PIPED_WIDTH)
+
+
+out = _console()
+err = _console(stderr=True)
 T = TypeVar("T")
 
 DataDir = Annotated[

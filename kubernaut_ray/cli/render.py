@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kubernaut_ray import clock
+from kubernaut_ray.cli import columns
 from kubernaut_ray.crds import (
     AIAnalysis,
     EffectivenessAssessment,
@@ -83,24 +84,18 @@ def listing(remediations: Sequence[RemediationRequest], now: datetime) -> Render
     """A table of incidents, newest first."""
     if not remediations:
         return Text("No remediations. Send a signal with: kubernaut-ray send FILE", style="dim")
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    table.add_column("Name", no_wrap=True)
-    for column in ("Signal", "Target", "Phase", "Outcome"):
-        table.add_column(column, overflow="fold")
-    table.add_column("Seen", justify="right")
-    table.add_column("Age", justify="right")
+    ends = ("Phase", "Outcome", "Seen", "Age")
+    wide = columns.table("Name", "Signal", "Target", *ends, right=ends[2:], fold=("Signal", "Target"))
+    narrow = columns.table("Signal", *ends, right=ends[2:], fold=("Signal",))
     for one in sorted(remediations, key=lambda r: r.created, reverse=True):
         seen = one.status.deduplication.occurrence_count if one.status.deduplication else 1
-        table.add_row(
-            one.name,
-            one.spec.signal_name,
-            str(one.spec.target_resource),
-            phase_text(one.status.overall_phase),
-            outcome_text(one.status.outcome),
-            str(seen),
-            age(one.created, now),
-        )
-    return table
+        signal, target = one.spec.signal_name, str(one.spec.target_resource)
+        rest = (
+            phase_text(one.status.overall_phase), outcome_text(one.status.outcome), str(seen), age(one.created, now),
+        )  # fmt: skip
+        wide.add_row(one.name, Text(signal), Text(target), *rest)
+        narrow.add_row(columns.beneath(Text.assemble((signal, "bold"), "\n", target), one.name), *rest)
+    return columns.Fitting(wide, narrow)
 
 
 def phase_times(remediation: RemediationRequest, now: datetime) -> list[tuple[str, float]]:

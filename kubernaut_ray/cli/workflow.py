@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
+from rich.text import Text
 
-from kubernaut_ray.cli import connection, gaps, workflow_records
+from kubernaut_ray.cli import columns, connection, gaps, workflow_records
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
 from kubernaut_ray.contracts.catalog import RegisterWorkflow, SearchFilters, SearchRequest
 from kubernaut_ray.settings import RegistryAccess, Settings
@@ -163,16 +162,17 @@ def search(
             return
         if not answer.hits:
             raise CommandError("nothing in the catalog fits these labels; try with fewer, or --explain", Exit.NOT_FOUND)
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for column in ("#", "Workflow", "Version", "Score", "Semantic", "Lexical", "Labels", "What"):
-            table.add_column(column, overflow="fold")
+        scores = ("Score", "Semantic", "Lexical", "Labels")
+        wide = columns.table("#", "Workflow", "Version", *scores, "What", right=scores, fold=("What",))
+        narrow = columns.table("#", "Workflow", "Version", *scores, right=scores, fold=("Workflow",))
         for hit in answer.hits:
-            parts = hit.score_breakdown
-            table.add_row(
-                str(hit.rank), hit.workflow.workflow_name, hit.workflow.version, f"{hit.score:.3f}", f"{parts.semantic:.2f}",
-                f"{parts.lexical:.2f}", f"{parts.labels:.2f}", hit.workflow.description.what,
+            parts, name, what = hit.score_breakdown, hit.workflow.workflow_name, hit.workflow.description.what
+            rest = (
+                hit.workflow.version, f"{hit.score:.3f}", f"{parts.semantic:.2f}", f"{parts.lexical:.2f}", f"{parts.labels:.2f}",
             )  # fmt: skip
-        out.print(table)
+            wide.add_row(str(hit.rank), name, *rest, Text(what))
+            narrow.add_row(str(hit.rank), columns.beneath(Text(name), what), *rest)
+        out.print(columns.Fitting(wide, narrow))
         if answer.degraded:
             out.print(f"[yellow]degraded:[/] {answer.degraded}", highlight=False)
         for gone in answer.excluded:

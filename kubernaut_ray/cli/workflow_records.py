@@ -17,12 +17,11 @@ from typing import Annotated, Any
 import orjson
 import typer
 import yaml
-from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kubernaut_ray.cli import connection
+from kubernaut_ray.cli import columns, connection
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
 from kubernaut_ray.clients.data_storage import DataStorage, NotFound
 from kubernaut_ray.clock import format_duration
@@ -188,20 +187,18 @@ def listing(workflows: Sequence[Workflow]) -> RenderableType:
     """A table of records; a star marks the latest version of each workflow."""
     if not workflows:
         return Text("The catalog is empty. Register a folder with: kubernaut-ray workflow register FOLDER", style="dim")
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in ("Name", "Version", "Status"):
-        table.add_column(column, no_wrap=True)
-    for column in ("Runs", "Success", "Average"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("What", overflow="fold")
+    middle, numbers = ("Version", "Status"), ("Runs", "Success", "Average")
+    wide = columns.table("Name", *middle, *numbers, "What", right=numbers, fold=("What",))
+    narrow = columns.table("Name", *middle, *numbers, right=numbers, fold=("Name",))
     for one in workflows:
-        table.add_row(
-            one.workflow_name, f"{one.version}{' *' if one.is_latest_version else ''}",
-            Text(one.status, style=COLOUR.get(one.status, "dim")), str(one.total_executions or "-"), _rate(one),
-            _average(one), one.description.what,
+        rest = (
+            f"{one.version}{' *' if one.is_latest_version else ''}", Text(one.status, style=COLOUR.get(one.status, "dim")),
+            str(one.total_executions or "-"), _rate(one), _average(one),
         )  # fmt: skip
-    table.caption = "* latest version: the only one that is offered"
-    return table
+        wide.add_row(one.workflow_name, *rest, Text(one.description.what))
+        narrow.add_row(columns.beneath(Text(one.workflow_name), one.description.what), *rest)
+    wide.caption = narrow.caption = "* latest version: the only one that is offered"
+    return columns.Fitting(wide, narrow)
 
 
 def detail(one: Workflow, trust: Sequence[Trust] = ()) -> RenderableType:

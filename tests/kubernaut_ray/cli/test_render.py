@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from io import StringIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from kubernaut_ray.cli import render
-from kubernaut_ray.crds.enums import RemediationPhase, StormType
+from kubernaut_ray.crds.enums import Outcome, RemediationPhase, StormType
 from kubernaut_ray.crds.remediation_request import Member, RemediationRequest, Storm
 from tests import build
 
 
 def drawn(request: RemediationRequest) -> str:
+    return printed(render.detail(render.Incident(request), build.later(60)), width=120)
+
+
+def printed(what: RenderableType, *, width: int) -> str:
     shown = StringIO()
-    Console(file=shown, width=120).print(render.detail(render.Incident(request), build.later(60)))
+    Console(file=shown, width=width).print(what)
     return shown.getvalue()
 
 
@@ -42,3 +46,25 @@ def test_an_incident_alone_shows_neither() -> None:
     text = drawn(build.remediation_request(phase=RemediationPhase.ANALYZING))
     assert "storm" not in text
     assert "Took" not in text
+
+
+def test_the_list_has_a_line_an_incident_where_there_is_room() -> None:
+    """So that ``grep`` and ``awk`` find an incident's facts beside its name."""
+    incident = build.remediation_request(phase=RemediationPhase.COMPLETED, outcome=Outcome.MANUAL_REVIEW_REQUIRED)
+    (row,) = [
+        line
+        for line in printed(render.listing([incident], build.later(60)), width=160).splitlines()
+        if incident.name in line
+    ]
+    assert row.split() == [
+        incident.name, incident.spec.signal_name, str(incident.spec.target_resource), "Completed", "ManualReviewRequired", "1", "1m",
+    ]  # fmt: skip
+
+
+def test_no_word_of_the_list_is_broken_on_a_terminal_of_80() -> None:
+    """A name that is cut in two cannot be copied."""
+    incident = build.remediation_request(phase=RemediationPhase.AWAITING_APPROVAL)
+    words = printed(render.listing([incident], build.later(60)), width=80).split()
+    assert {incident.name, incident.spec.signal_name, str(incident.spec.target_resource), "AwaitingApproval"} <= set(
+        words
+    )
