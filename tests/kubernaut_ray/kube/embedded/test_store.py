@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubernaut_ray.kube.embedded import log
 from kubernaut_ray.kube.embedded.log import FIRST_VERSION, CommitLog, LogFailed, Write
 from kubernaut_ray.kube.embedded.selectors import field_text
 from kubernaut_ray.kube.embedded.status import ApiStatus
@@ -83,6 +84,27 @@ async def test_concurrent_writes_share_commits(tmp_path: Path, monkeypatch: pyte
     store.close()
     assert sum(sizes) == 200
     assert len(sizes) < 20
+
+
+async def test_only_a_crowd_is_paced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One writer after the other waits for nobody; what follows many waits for its turn, and is not lost by a stop before it."""
+    monkeypatch.setattr(log, "PACE", 3600.0)
+    store = opened(tmp_path)
+    for i in range(20):
+        store.put("configmaps.", "ns", f"alone{i}", obj(f"alone{i}"))
+        await store.settled()
+    for i in range(log.CROWD):
+        store.put("configmaps.", "ns", f"crowd{i}", obj(f"crowd{i}"))
+    await store.settled()
+    after = store.put("configmaps.", "ns", "after", obj("after"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await store.settled()
+    store.close()
+    again = opened(tmp_path)
+    assert again.head == after.version
+    assert again.get("configmaps.", "ns", "after") is not None
+    again.close()
 
 
 async def test_a_failed_commit_ends_all_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
