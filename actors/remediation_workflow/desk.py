@@ -243,10 +243,12 @@ async def _changed(catalog: Catalog, record: Workflow | None, errand: Register) 
 
 
 async def _withdraw(catalog: Catalog, errand: Withdraw) -> AsyncIterator[str]:
-    """Disable what the object declared, and what was registered for it before its status could say so."""
+    """Disable what the object declared, its earlier versions, and what was registered for it before its status could say so.
+
+    An earlier version is not offered, but an approver may name it.
+    """
     async for record in _records(catalog):
-        known = record.workflow_id == errand.workflow_id
-        if not known and not (record.source == errand.source and record.is_latest_version):
+        if errand.workflow_id != record.workflow_id and errand.source != record.source:
             continue
         if change := errands.withdrawn(record, errand):
             try:

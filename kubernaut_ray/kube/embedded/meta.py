@@ -6,6 +6,7 @@ import functools
 import random
 import re
 import secrets
+import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -36,7 +37,12 @@ _SERVER_OWNED = (
 
 def now_text() -> str:
     """Return the current time as ``metav1.Time``: RFC 3339, whole seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _instant_text(int(time.time()))
+
+
+@functools.lru_cache(maxsize=2)
+def _instant_text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def generated(prefix: str) -> str:

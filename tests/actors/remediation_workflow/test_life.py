@@ -265,6 +265,14 @@ async def test_a_deletion_waits_for_the_catalog(life: Life, shop: Shop) -> None:
     assert (await shop.stands())[ONE].startswith("disabled")
 
 
+async def test_deleting_takes_earlier_versions_along(life: Life, shop: Shop, shelf: Shelf) -> None:
+    """An approver could still name one of them, though none is offered."""
+    await life.apply()
+    await life.apply(bundle=shelf.put(build.workflow(version="2.0.0")))
+    assert await life.delete() is None
+    assert {stands.partition(" ")[0] for stands in (await shop.stands()).values()} == {"disabled"}
+
+
 async def test_deleting_what_was_never_registered(life: Life, shop: Shop) -> None:
     """A rejected object goes at once and touches nothing."""
     await life.apply(bundle="r.example/none:1")
