@@ -17,7 +17,7 @@ a child's status that it is done as soon as it sees the child.
   decides on anew.
 
 So *ours* against kopf is what an operator of the product sees (``ratio_kopf``), *plain* against kopf is loop against loop
-(``ratio_kopf_plain``). At each number of live incidents, all but the active ones wait in
+(``ratio_kopf_plain``), each the median over the turns. At each number of live incidents, all but the active ones wait in
 Processing meanwhile.
 
 1. Closed loop: so many incidents, at most 50 (or as many as may live) at a time. Transitions/s, reconciles/s, and the CPU time of
