@@ -66,6 +66,7 @@ class Rules:
         """UIDs of what processes created that had slept: nobody who judged meanwhile could know of it."""
         self._made: Counter[Child] = Counter()
         self._runs: dict[str, str] = {}
+        self._begun: set[str] = set()
         self._approved: dict[str, str] = {}
         self._live: dict[str, str] = {}
 
@@ -208,6 +209,9 @@ class Rules:
             if self._live.get(target) == uid:
                 del self._live[target]
             return
+        if uid not in self._begun and not engines.of(run).held(run):
+            self._begun.add(uid)
+            self._began(Ownership.of(run).execution)
         if event.type != "ADDED":
             return
         self.situations[kind] += 1
@@ -224,10 +228,6 @@ class Rules:
         self.hold(execution is not None, f"a {kind} for {owner.execution}, which is not there")
         if execution is None:
             return
-        deadline = execution.obj["spec"].get("deadline")
-        self.hold(
-            deadline is None or self._now() < parse_rfc3339(deadline) + _SLACK, f"{owner.execution} began too late"
-        )
         suffix = owner.execution.removeprefix("we-")
         asked = self._store.get("remediationapprovalrequests.kubernaut.ai", home, f"rar-{suffix}")
         analysis = self._store.get("aianalyses.kubernaut.ai", home, f"ai-{suffix}")
@@ -238,6 +238,15 @@ class Rules:
         if asked is not None:
             leave = asked.obj["metadata"]["uid"]
             self.hold(self._approved.setdefault(leave, uid) == uid, f"rar-{suffix} was used twice")
+
+    def _began(self, name: str) -> None:
+        """A run acts from when it is let go; one that somebody who had slept creates is never."""
+        execution = self._store.get("workflowexecutions.kubernaut.ai", names.SYSTEM_NAMESPACE, name)
+        self.hold(execution is not None, f"a run began for {name}, which is not there")
+        if execution is not None:
+            deadline = execution.obj["spec"].get("deadline")
+            self.situations["began"] += 1
+            self.hold(deadline is None or self._now() < parse_rfc3339(deadline) + _SLACK, f"{name} began too late")
 
     def at_rest(self) -> bool:
         """Whether nothing is on its way any more."""
