@@ -32,6 +32,8 @@ _JUDGED = frozenset({"WorkflowNotNeeded", "ManualReviewRequired", "AIAnalysisFai
 JUDGED = "effectiveness.assessment.completed"
 _JUDGED_BY_EFFECT = frozenset({"Remediated"})
 """Reasons to end Verifying that only a judged effect gives; a person may take over without one."""
+EXECUTION_DELETED = "ExecutionDeleted"
+"""The reason to end of a person having deleted the execution: how its run ended was not looked at any more."""
 
 
 def gaps(
@@ -256,7 +258,8 @@ def _ended(story: IncidentStory, facts: Sequence[Fact], path: Walk) -> Iterator[
         yield _missing(message, ending.at, walks.TRANSITION)
     failed = [a for a in story.attempts if a.execution is not None and a.execution.outcome == "failed"]
     for attempt in failed:
-        if attempt.recovery is None and ending.phase not in {Phase.TIMED_OUT, Phase.CANCELLED}:
+        given_up = ending.phase in {Phase.TIMED_OUT, Phase.CANCELLED} or ending.reason == EXECUTION_DELETED
+        if attempt.recovery is None and not given_up:
             message = (
                 f"{attempt.execution.name if attempt.execution else ''} failed, and nothing says what was decided then"
             )

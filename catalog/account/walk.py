@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
+from itertools import takewhile
 
 from catalog.account.facts import Fact, between, first, of
 from kubernaut_ray.contracts.timeline import Ending, Pause, PhaseSpan
@@ -51,7 +52,9 @@ def walk(facts: Sequence[Fact]) -> Walk:
         told = data.number("attempt")
         attempt = attempt if told is None else int(max(0, told))
         attempt += data.text("reason") == RECOVERY
-        move = Move(fact.at, data.text("from_phase"), data.text("to_phase"), data.text("reason"), attempt)
+        # No earlier than the one before: clocks differ.
+        at = max(fact.at, moves[-1].at) if moves else fact.at
+        move = Move(at, data.text("from_phase"), data.text("to_phase"), data.text("reason"), attempt)
         while moves and current != move.old and moves[-1].old == move.old:
             superseded.append(moves.pop())
             spans.pop()
@@ -71,17 +74,27 @@ def walk(facts: Sequence[Fact]) -> Walk:
 
 
 def _chained(transitions: Sequence[Fact]) -> list[Fact]:
-    """Put transitions of one instant in the order in which each begins where the one before ended."""
+    """Put transitions of one instant in the order in which each begins where the one before ended.
+
+    So are two neighbours that only make a walk the other way round: what two owners in turn have told of one transition is
+    stored once, and may be the later one's, which bears the later time.
+    """
     chained: list[Fact] = []
-    current = ""
-    for _, group in groupby(transitions, key=lambda fact: fact.at):
-        left = list(group)
-        while left:
-            index = next((i for i, fact in enumerate(left) if fact.data.text("from_phase") == current), 0)
-            fact = left.pop(index)
-            current = fact.data.text("to_phase")
-            chained.append(fact)
+    left, current = deque(transitions), ""
+    while left:
+        alike = takewhile(lambda fact: fact.at == left[0].at, left)
+        index = next((i for i, fact in enumerate(alike) if _ways(fact)[0] == current), None)
+        if index is None:
+            swapped = len(left) > 1 and _ways(left[1]) == (current, _ways(left[0])[0])
+            index = 1 if swapped else 0
+        current = _ways(left[index])[1]
+        chained.append(left[index])
+        del left[index]
     return chained
+
+
+def _ways(transition: Fact) -> tuple[str, str]:
+    return transition.data.text("from_phase"), transition.data.text("to_phase")
 
 
 def pauses(facts: Sequence[Fact], moves: Sequence[Move]) -> tuple[Pause, ...]:

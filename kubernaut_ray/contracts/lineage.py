@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kubernaut_ray import names
+from kubernaut_ray import clock, names
 
 MOST = 1000
 """Entries in one ConfigMap, some 80 KB. Beyond it those go whose requests are the oldest: their names may come back."""
@@ -21,7 +21,7 @@ _DIGITS = 16
 
 @dataclass(frozen=True, slots=True, order=True)
 class Last:
-    """A request that was the last of its fingerprint; ``created`` as the API server writes it, so that texts compare."""
+    """A request that was the last of its fingerprint; ``created`` as ``written`` writes it, so that texts compare."""
 
     created: str
     uid: str
@@ -41,6 +41,14 @@ def entry(config_map: Mapping[str, Any] | None, fingerprint: str, last: Last) ->
     others = sorted((_read(text) or Last("", ""), name) for name, text in data.items() if name != key)
     gone = {name: None for _, name in others[: max(0, len(others) + 1 - MOST)]}
     return {**gone, key: f"{last.created} {last.uid}"}
+
+
+def written(created: str) -> str:
+    """Write a creation time as it is remembered; one that cannot be read is older than any."""
+    try:
+        return clock.rfc3339(clock.parse_rfc3339(created))
+    except ValueError:
+        return ""
 
 
 def named(fingerprint: str) -> str:

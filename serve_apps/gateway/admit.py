@@ -1,8 +1,8 @@
 """Creating the RemediationRequest of a new incident, at most one a fingerprint, across any number of replicas and gateways.
 
 The name is the lock: it follows from the fingerprint and from the newest finished request, so replicas that see the same
-state create the same name, and the API server lets one of them win. The others look again and join what won. Where the newest
-has been removed after its time, ``contracts/lineage.py`` remembers it.
+state create the same name, and the API server lets one of them win. The others look again and join what won. The newest may have
+been removed after its time, and before older ones (each waits for its own trail): ``contracts/lineage.py`` remembers it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Admission:
     ) -> tuple[Known, bool] | Held:
         """Create the request, unless somebody else has: returns it and whether it is ours. ``build`` takes its name."""
         for _ in range(MAX_ROUNDS):
-            name = names.remediation_request(fingerprint, absent.previous_uid or await self._remembered(fingerprint))
+            name = names.remediation_request(fingerprint, await self._last(fingerprint, absent))
             try:
                 made = await self._cluster.create(REMEDIATION_REQUEST, build(name), self._namespace)
                 return self._ledger.note(made), True
@@ -52,14 +52,18 @@ class Admission:
                     absent = verdict
         raise Retryable(f"RemediationRequests of {fingerprint[:12]} change faster than they can be read")
 
-    async def _remembered(self, fingerprint: str) -> str:
-        """Return the UID of the newest request of which nothing else is left; empty when there was none."""
+    async def _last(self, fingerprint: str, absent: Absent) -> str:
+        """Return the UID of the newest request there has been, there still or remembered; empty when there was none."""
         try:
             found = await self._cluster.get(CONFIG_MAP, lineage.named(fingerprint), self._namespace)
         except NotFound:
-            return ""
-        last = lineage.last_of(found, fingerprint)
-        return "" if last is None else last.uid
+            return absent.previous_uid
+        removed, previous = lineage.last_of(found, fingerprint), absent.previous
+        if removed is None or previous is None:
+            return absent.previous_uid if removed is None else removed.uid
+        # Creation times have whole seconds; a name tells which one it follows.
+        followed = previous.name == names.remediation_request(fingerprint, removed.uid)
+        return previous.uid if followed or removed.created < lineage.written(previous.created) else removed.uid
 
     async def _verdict_on(self, fingerprint: str, name: str) -> Verdict:
         """Judge again after the name turned out to be taken; the list alone may miss an object edited by hand."""

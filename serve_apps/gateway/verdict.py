@@ -130,6 +130,7 @@ class Absent:
     """Nothing stands in the way; ``previous_uid`` is the newest finished one's, empty when there is none."""
 
     previous_uid: str = ""
+    previous: Known | None = field(default=None, compare=False, repr=False)
 
 
 Verdict = Open | Held | Absent
@@ -152,7 +153,7 @@ def judge(fingerprint: str, requests: Sequence[Known], now: datetime) -> Verdict
         if newest.held_until is not None and newest.held_until > now:
             why = f"must not be repeated before {clock.rfc3339(newest.held_until)}"
             return Held(newest, AdmissionReason.HELD, why)
-    return Absent(newest.uid)
+    return Absent(newest.uid, newest)
 
 
 def _newest(fingerprint: str, requests: Sequence[Known]) -> Known:

@@ -94,11 +94,18 @@ def test_headlines_come_from_the_sizes_that_their_names_say() -> None:
         "ours_1000": at(80, 20.0),
         "ours_10000": at(70, 22.0),
         "kopf_1000": at(20, 80.0),
+        "beside_kopf_1000": {"ours_s": 3.5, "ours_cpu_s": 4.5},
     }
     assert pytest.approx(reconcile.headlines(details)) == {
-        "ratio_kopf": 4.0,
-        "ratio_kopf_cpu": 4.0,
+        "ratio_kopf": 3.5,
+        "ratio_kopf_cpu": 4.5,
         "p99_reaction_ms_1000": 40.0,
         "cost_ratio_10000_over_100": 1.1,
     }
     assert reconcile.headlines({"ours_10": at(1, 1.0)}) == {}
+
+
+def test_a_turn_is_compared_with_its_neighbour() -> None:
+    """A machine that was slow for one turn of each does not change their ratio."""
+    ours, kopf = ([{"rate": rate} for rate in rates] for rates in ((90, 30, 93), (30, 10, 30)))
+    assert reconcile.beside(ours, kopf, "rate") == 3.0

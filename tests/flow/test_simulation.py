@@ -40,6 +40,7 @@ from kubernaut_ray.settings import ExecutionSettings, Settings
 from serve_apps.admission import fencing
 from serve_apps.admission.review import Allowed, Verdict
 from serve_apps.gateway.admit import Admission
+from serve_apps.gateway.verdict import Absent
 from tests.conftest import REPOSITORY
 from tests.flow.simulation import fleet
 from tests.flow.simulation.client import SimClient
@@ -196,7 +197,11 @@ def test_a_cancellation_that_spares_what_is_under_way_is_found_out() -> None:
 
 def test_a_name_that_comes_back_is_found_out() -> None:
     """What is on record about an incident is about that one."""
-    broken = mock.patch.object(Admission, "_remembered", mock.AsyncMock(return_value=""))
+
+    async def there(_: Admission, __: str, absent: Absent) -> str:
+        return absent.previous_uid
+
+    broken = mock.patch.object(Admission, "_last", there)
     assert found_out(broken, "bears the name of one that was removed", (1,), 25)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -283,6 +284,27 @@ def test_executed_before_it_was_approved():
     """An order that no difference of clocks explains."""
     told = Told().opened().processed().analysed(approval=True).asked().executed().decided().ended()
     assert "it was executed before it was approved" in [gap.message for gap in account(told).gaps]
+
+
+def test_a_transition_told_by_two_owners_may_bear_the_later_time():
+    """It is stored once, as the one whose fact came first told it; the walk is what it was, and no phase ends before it began."""
+    told = stories.fixed()
+    first, second = (
+        i for i, one in enumerate(told.events) if one.event_data.get("to_phase") in {"Pending", "Processing"}
+    )
+    late = told.events[second].event_timestamp + timedelta(milliseconds=400)
+    told.events[first] = told.events[first].model_copy(update={"event_timestamp": late})
+    story = account(told)
+    assert [gap.message for gap in story.gaps] == []
+    assert [span.phase for span in story.phases] == [span.phase for span in account(stories.fixed()).phases]
+    assert all(span.left is None or span.entered <= span.left for span in story.phases)
+
+
+def test_an_execution_that_somebody_deleted_is_not_decided_about():
+    """That its run had failed by then was told, and is nobody's business any more."""
+    told = stories.Told().opened().processed().analysed().executed("failed")
+    told.fact("orchestrator.remediation.manual_review", reason="the execution was deleted")
+    assert account(told.ended("Failed", "ManualReviewRequired", "ExecutionDeleted")).gaps == ()
 
 
 def test_one_id_two_stories():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -158,14 +159,37 @@ async def test_the_name_of_a_removed_request_does_not_come_back() -> None:
     """When the newest is gone after its time, what is written down of it gives the next one its name, on every replica."""
     world = World()
     first, _ = await admit(admission(world))
-    gone = await world.get(REMEDIATION_REQUEST, first, "kubernaut-system")
-    last = lineage.Last(gone["metadata"]["creationTimestamp"], gone["metadata"]["uid"])
-    place = {"metadata": {"name": lineage.named(FINGERPRINT)}, "data": lineage.entry(None, FINGERPRINT, last)}
-    await world.create(CONFIG_MAP, place, "kubernaut-system")
-    await world.delete(REMEDIATION_REQUEST, first, "kubernaut-system")
+    last = await remove(world, first)
     second, created = await admit(admission(world))
     assert (second, created) == (names.remediation_request(FINGERPRINT, last.uid), True)
     assert await admit(admission(world)) == (second, False)
+
+
+async def remove(world: World, name: str) -> lineage.Last:
+    """What the orchestrator does when its time is over."""
+    gone = (await world.get(REMEDIATION_REQUEST, name, "kubernaut-system"))["metadata"]
+    last = lineage.Last(lineage.written(gone["creationTimestamp"]), gone["uid"])
+    place = {"metadata": {"name": lineage.named(FINGERPRINT)}, "data": lineage.entry(None, FINGERPRINT, last)}
+    await world.create(CONFIG_MAP, place, "kubernaut-system")
+    await world.delete(REMEDIATION_REQUEST, name, "kubernaut-system")
+    return last
+
+
+@pytest.mark.parametrize("pause", [0, 60])
+@pytest.mark.parametrize("older_first", [True, False])
+async def test_requests_are_removed_in_any_order(pause: int, older_first: bool) -> None:
+    """Each waits for its own trail: the newest may be removed while an older one is kept, within a second of it or not."""
+    world = World()
+    taken = []
+    for _ in range(2):
+        name, _ = await admit(admission(world))
+        await finish(world, name)
+        taken.append(name)
+        world.time += timedelta(seconds=pause)
+    await remove(world, taken[0 if older_first else 1])
+    third, created = await admit(admission(world))
+    assert created
+    assert third not in taken
 
 
 async def test_review_lets_the_signal_in_again() -> None:
