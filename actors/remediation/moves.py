@@ -144,6 +144,8 @@ def finish(
         "lifecycle.completed",
         now,
         phase,
+        str(rest.get("outcome") or ""),
+        reason,
         outcome=AuditOutcome.SUCCESS if good else AuditOutcome.FAILURE,
         phase=str(phase),
         outcome_of_remediation=str(rest.get("outcome") or ""),

@@ -76,21 +76,34 @@ def walk(facts: Sequence[Fact]) -> Walk:
 def _chained(transitions: Sequence[Fact]) -> list[Fact]:
     """Put transitions of one instant in the order in which each begins where the one before ended.
 
-    So are two neighbours that only make a walk the other way round: what two owners in turn have told of one transition is
-    stored once, and may be the later one's, which bears the later time.
+    So is one that was told too late: what two owners in turn have told of one transition is stored once, and may be the later
+    one's, which bears the later time. One that begins where the one before began is another matter: that was not made.
     """
     chained: list[Fact] = []
-    left, current = deque(transitions), ""
+    left, before, current = deque(transitions), None, ""
     while left:
         alike = takewhile(lambda fact: fact.at == left[0].at, left)
         index = next((i for i, fact in enumerate(alike) if _ways(fact)[0] == current), None)
         if index is None:
-            swapped = len(left) > 1 and _ways(left[1]) == (current, _ways(left[0])[0])
-            index = 1 if swapped else 0
-        current = _ways(left[index])[1]
+            index = 0 if _ways(left[0])[0] == before else _detour(left, current)
+        before, current = _ways(left[index])
         chained.append(left[index])
         del left[index]
     return chained
+
+
+def _detour(left: Sequence[Fact], here: str) -> int:
+    """Return the first of those of the same attempt that lead from here to where the next one begins, or the next one itself."""
+    wanted, attempt = _ways(left[0])[0], left[0].data.number("attempt")
+    later = [i for i, fact in enumerate(left) if i and fact.data.number("attempt") == attempt]
+    taken: list[int] = []
+    while here != wanted:
+        place = next((i for i in later if i not in taken and _ways(left[i])[0] == here), None)
+        if place is None:
+            return 0
+        taken.append(place)
+        here = _ways(left[place])[1]
+    return taken[0] if taken else 0
 
 
 def _ways(transition: Fact) -> tuple[str, str]:

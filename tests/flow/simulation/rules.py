@@ -58,6 +58,8 @@ class Rules:
         self.transitions: Counter[str] = Counter()
         self.removed: set[Child] = set()
         """What was there and is gone: deleted by people, called off, or gone with its owner."""
+        self._untouched: set[Child] = set()
+        """Those of them that nobody had taken up: nothing of an execution like that has happened."""
         self.situations: Counter[str] = Counter()
         """How often what is to be judged came about at all: a rule over nothing says nothing."""
         self._late: set[str] = set()
@@ -86,6 +88,8 @@ class Rules:
             return
         if event.type == "DELETED":
             self.removed.update(_child_of(obj))
+            if phase_of(obj) == "":
+                self._untouched.update(_child_of(obj))
             return
         if event.type == "ADDED":
             self._child(kind, obj)
@@ -188,7 +192,7 @@ class Rules:
             if self._slept():
                 self._slow.add(meta["uid"])
             self.hold(
-                self._made[key] == 1 or (kind != "WorkflowExecution" and key in self.removed),
+                self._made[key] == 1 or key in (self._untouched if kind == "WorkflowExecution" else self.removed),
                 f"{kind} {name} was created {self._made[key]} times",
             )
             request = self._store.get("remediationrequests.kubernaut.ai", meta["namespace"], owner)
