@@ -313,9 +313,9 @@ def manual_review(
 
 def execution_gone(seen: Observed, now: datetime, settings: Settings) -> Result:
     """The execution was deleted while it ran. It is not made again: nobody knows how far it came."""
-    status = seen.request.status
-    reference = status.workflow_execution_ref
-    why = f"Workflow execution {reference.name if reference else '(unnamed)'} was deleted while it was running"
+    request = seen.request
+    name = names.workflow_execution(request.name, request.status.recovery_attempts)
+    why = f"Workflow execution {name} was deleted while it was running"
     return moves.finish(
         seen,
         Phase.FAILED,

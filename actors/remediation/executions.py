@@ -12,6 +12,7 @@ from actors.remediation import analyses, blocking, children, endings, facts, mov
 from actors.remediation.blocking import Stage
 from actors.remediation.moves import Mark
 from actors.remediation.observe import Observed
+from kubernaut_ray import names
 from kubernaut_ray.control.decision import Decision
 from kubernaut_ray.crds.approval import Grant
 from kubernaut_ray.crds.enums import NotificationPriority, WorkflowExecutionPhase
@@ -31,6 +32,8 @@ def start(
 ) -> Result:
     """Start the workflow, unless something stands in the way now. ``grant`` is the leave under which it runs."""
     request = seen.request
+    if stopped(seen):
+        return endings.execution_gone(seen, now, settings)
     if seen.execution is not None:
         return watch(seen, seen.execution, now, settings)
     if seen.routing is None:
@@ -90,6 +93,13 @@ def watch(seen: Observed, execution: WorkflowExecution, now: datetime, settings:
     )
 
 
+def stopped(seen: Observed) -> bool:
+    """Was this attempt's execution deleted while it was under way?"""
+    request = seen.request
+    name = names.workflow_execution(request.name, request.status.recovery_attempts)
+    return request.metadata.annotations.get(names.ANNOTATION_STOPPED_EXECUTION) == name
+
+
 def dry(seen: Observed, settings: Settings) -> bool:
     """Is everything to happen but the execution? Then nobody is asked for leave either."""
     return seen.request.spec.dry_run or settings.orchestrator.dry_run
@@ -113,7 +123,7 @@ def stop(seen: Observed, verdict: blocking.Verdict, origin: Phase, now: datetime
 
 def executing(seen: Observed, now: datetime, settings: Settings) -> Result:
     execution = seen.execution
-    if execution is None:
+    if execution is None or stopped(seen):
         return endings.execution_gone(seen, now, settings)
     match execution.status.phase:
         case WorkflowExecutionPhase.COMPLETED if settings.effectiveness.enabled:

@@ -102,12 +102,20 @@ def deleted(seen: Observed, now: datetime) -> Result:
     effects: list[Effect] = []
     if execution.status.phase in {Phase.PENDING, Phase.RUNNING}:
         was = str(execution.status.phase)
+        effects.append(_stopped(execution))
         effects.append(Audit(facts.event(seen, facts.CANCELLED, AuditOutcome.FAILURE, now, was=was)))
     if seen.run is not None and seen.mine:
         effects.append(delete(seen.run))
     rest = tuple(f for f in execution.metadata.finalizers if f != names.FINALIZER_WORKFLOW_EXECUTION)
     effects.append(finalizers(execution, rest))
     return Decision("Finalized", effects=tuple(effects))
+
+
+def _stopped(execution: WorkflowExecution) -> Patch:
+    """Leave word with the remediation: an orchestrator that died right after it had created the execution knows of none."""
+    note = {"metadata": {"annotations": {names.ANNOTATION_STOPPED_EXECUTION: execution.name}}}
+    place = Key(execution.namespace, execution.spec.remediation_request_ref.name)
+    return Patch(resources.REMEDIATION_REQUEST, place, note)
 
 
 def _uid(run: Object) -> str:

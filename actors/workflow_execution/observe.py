@@ -45,7 +45,7 @@ class Observed:
     holder: WorkflowExecution | None = None
     """The execution that a foreign run was made for."""
     ended: str = ""
-    """The phase in which its remediation has ended already; empty while that goes on, or is not there to be asked."""
+    """Why its remediation does not want it any more; empty while it does, or is not there to be asked."""
     leave: leave.Asked = leave.NOTHING
     """This and the following are read where a run would be created next."""
     workflow: Registered = NOT_ASKED
@@ -158,8 +158,12 @@ class Reader:
             request = await self._client.get(resources.REMEDIATION_REQUEST, ref.name, execution.namespace)
         except NotFound:
             return ""  # It goes with its owner.
-        phase = str((request.get("status") or {}).get("overallPhase") or "")
-        return phase if request["metadata"]["uid"] == ref.uid and phase in _ENDED else ""
+        metadata, phase = request["metadata"], str((request.get("status") or {}).get("overallPhase") or "")
+        if metadata["uid"] != ref.uid:
+            return ""
+        if (metadata.get("annotations") or {}).get(names.ANNOTATION_STOPPED_EXECUTION) == execution.name:
+            return "an execution of this name was deleted while it was under way, and it is not made again"
+        return f"its remediation had ended as {phase}" if phase in _ENDED else ""
 
     async def _leave(self, execution: WorkflowExecution) -> leave.Asked:
         """Read what is known of a person's leave: nothing where decisions are not signed."""

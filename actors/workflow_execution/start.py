@@ -119,9 +119,7 @@ def checked(seen: Observed, now: datetime, settings: Settings) -> Never | Later 
 def judge(seen: Observed, now: datetime, settings: Settings, key: SigningKey | None) -> Answer:
     """Judge an execution whose target is free."""
     if seen.ended:
-        return Never(
-            Reason.APPROVAL_INVALID, f"its remediation had ended as {seen.ended} before the workflow could start"
-        )
+        return Never(Reason.APPROVAL_INVALID, f"{seen.ended} before the workflow could start")
     allowed = leave.judge(seen.execution, seen.leave, key, now)
     if isinstance(allowed, leave.Refused):
         return Never(Reason.APPROVAL_INVALID, allowed.why)

@@ -195,9 +195,8 @@ def _attempted(story: IncidentStory, attempt: Attempt, path: Walk) -> Iterator[G
                 )
     if run is None:
         return
-    if not any(move.new == Phase.EXECUTING and move.attempt == attempt.number for move in path.moves) and (
-        run.outcome != "cancelled"
-    ):
+    given_up = run.outcome == "cancelled" or (story.ending is not None and story.ending.reason == EXECUTION_DELETED)
+    if not given_up and not any(move.new == Phase.EXECUTING and move.attempt == attempt.number for move in path.moves):
         yield _missing("an execution is on record, and not that it was entered upon", run.started, walks.TRANSITION)
     if run.started is None and (run.outcome == "completed" or (run.failure is not None and run.failure.executed)):
         yield _missing("an execution ended, and nothing says when it began", run.ended, ways.STARTED)

@@ -415,6 +415,17 @@ def test_a_deleted_execution_is_not_made_again() -> None:
     assert "we-" not in "".join(created(decision))
 
 
+@pytest.mark.parametrize("phase", [Phase.ANALYZING, Phase.EXECUTING])
+def test_one_that_was_deleted_before_it_was_noted_down_is_not_either(phase: Phase) -> None:
+    """The process died between creating it and saying so; the execution's controller left word. The next attempt is another one."""
+    stopped = {names.ANNOTATION_STOPPED_EXECUTION: "we-rr-1"}
+    status = status_of(decision := step(at(phase, annotations=stopped)))
+    assert (status.overall_phase, status.requires_manual_review) == (Phase.FAILED, True)
+    assert "we-" not in "".join(created(decision))
+    again = at(Phase.ANALYZING, annotations=stopped, recovery_attempts=1)
+    assert "we-rr-1-recovery-1" in created(step(again))
+
+
 @pytest.mark.parametrize("phase", [Phase.PROCESSING, Phase.ANALYZING, Phase.AWAITING_APPROVAL, Phase.EXECUTING])
 def test_what_is_folded_into_a_running_incident_starts_nothing(phase: Phase) -> None:
     """A storm and hundreds of members are written while it runs: no second analysis, no transition, nothing undone."""

@@ -315,12 +315,14 @@ def test_what_never_ran_is_not_counted():
 
 @pytest.mark.parametrize("mine", [True, False])
 def test_deletion_takes_its_own_pipeline_run_along(mine):
-    """And no other, before the finalizer goes; that it was called off is on record."""
+    """And no other, before the finalizer goes; that it was called off is on record, first of all with its remediation."""
     made = running(metadata={"deletion_timestamp": NOW})
     run = build.pipeline_run(made) if mine else foreign()[0]
     effects = decide(Observed(made, run, mine=mine), NOW, SETTINGS).effects
-    assert effects[0].event.event_type == "workflow.cancelled"
-    assert mine == isinstance(effects[1], Delete)
+    assert effects[0].key.name == made.spec.remediation_request_ref.name
+    assert effects[0].patch == {"metadata": {"annotations": {names.ANNOTATION_STOPPED_EXECUTION: made.name}}}
+    assert effects[1].event.event_type == "workflow.cancelled"
+    assert mine == isinstance(effects[2], Delete)
     assert effects[-1].patch == {"metadata": {"finalizers": []}}
 
 
