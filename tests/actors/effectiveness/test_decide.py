@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.effectiveness.alerts import Heard, Signal
-from actors.effectiveness.decide import RECORD, decide
+from actors.effectiveness.decide import RECORD, _fact, decide
 from actors.effectiveness.observe import Metrics, Observed, Target
 from actors.effectiveness.phases import TABLE
 from actors.effectiveness.score import Measured, Pods
@@ -19,6 +19,7 @@ from kubernaut_ray.control.decision import Audit, Call, Decision
 from kubernaut_ray.crds.effectiveness_assessment import EffectivenessAssessmentStatus
 from kubernaut_ray.crds.enums import AssessmentPhase as Phase
 from kubernaut_ray.crds.enums import AssessmentReason as Reason
+from kubernaut_ray.crds.enums import AuditOutcome
 from kubernaut_ray.crds.enums import WorkflowExecutionPhase as Run
 from kubernaut_ray.settings import EffectivenessSettings
 from tests import build
@@ -289,3 +290,13 @@ def test_it_always_ends(
         if seconds >= 1800 and phase is not Phase.PENDING:
             assert reached is not None
             assert reached.terminal
+
+
+def test_a_verdict_that_another_overtakes_is_another_fact() -> None:
+    """What a process told that then died must not stand for what its successor found."""
+    made = build.effectiveness_assessment(build.remediation_request())
+    yes, again, no = (
+        _fact(made, "completed", outcome, build.NOW).event.event_id
+        for outcome in (AuditOutcome.SUCCESS, AuditOutcome.SUCCESS, AuditOutcome.FAILURE)
+    )
+    assert yes == again != no

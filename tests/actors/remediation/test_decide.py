@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors.approval import decide as approvals
+from actors.remediation import moves
 from actors.remediation.blocking import Facts
 from actors.remediation.decide import decide
 from actors.remediation.observe import DELIVERED_CONDITION, Observed
@@ -714,3 +715,16 @@ def test_what_the_trail_does_not_tell_is_kept() -> None:
     assert (told.status, kept.wake_at, deleted(kept)) == ("False", build.later(3600), set())
     assert "workflow.started" in told.message
     assert deleted(step(replace(seen, untold=()))) == {"rr-1"}
+
+
+def test_an_end_that_another_decision_overtakes_is_another_fact() -> None:
+    """What a process told that then died must not stand for what its successor decided."""
+
+    def told_end(outcome: Outcome) -> str:
+        seen, settings = at(Phase.EXECUTING), SETTINGS.orchestrator
+        ended = moves.finish(seen, Phase.COMPLETED, str(outcome), "Over.", build.NOW, settings, outcome=outcome)
+        (fact,) = [e.event for e in ended.effects if isinstance(e, Audit) and e.event.event_type.endswith(".completed")]
+        return fact.event_id
+
+    assert told_end(Outcome.REMEDIATED) == told_end(Outcome.REMEDIATED)
+    assert told_end(Outcome.REMEDIATED) != told_end(Outcome.INCONCLUSIVE)
