@@ -139,16 +139,17 @@ def finish(
     request = seen.request
     took = now - request.created
     good = phase in _GOOD and rest.get("outcome") is not Outcome.INCONCLUSIVE
+    outcome = str(rest.get("outcome") or "")
     ended = facts.fact(
         request,
         "lifecycle.completed",
         now,
         phase,
-        str(rest.get("outcome") or ""),
+        outcome,
         reason,
         outcome=AuditOutcome.SUCCESS if good else AuditOutcome.FAILURE,
         phase=str(phase),
-        outcome_of_remediation=str(rest.get("outcome") or ""),
+        outcome_of_remediation=outcome,
         reason=reason,
         message=message,
         duration_seconds=round(took.total_seconds(), 3),

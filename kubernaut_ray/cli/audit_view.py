@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from catalog.ledger.record import Entry
+from kubernaut_ray.cli import columns
 from kubernaut_ray.cli.trail import Outcome
 from kubernaut_ray.contracts.audit import AuditEvent
 from kubernaut_ray.contracts.ledger import ArchiveResult, Checkpoint, LedgerState, LegalHold
@@ -22,11 +22,8 @@ COLOUR = {AuditOutcome.SUCCESS: "green", AuditOutcome.FAILURE: "red", AuditOutco
 SCOPES = {"store": "the whole trail", "correlation": "one correlation", "selection": "a selection of records"}
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _table(*names: str) -> Table:
+    return columns.table(*names, fold=names)
 
 
 def events(found: Sequence[AuditEvent], total: int) -> RenderableType:

@@ -6,12 +6,10 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from kubernaut_ray.cli import connection
+from kubernaut_ray.cli import columns, connection
 from kubernaut_ray.cli.connection import CommandError, DataDir, Exit, out
 from kubernaut_ray.clients.data_storage import DataStorage
 from kubernaut_ray.clock import parse_duration, parse_rfc3339
@@ -72,19 +70,10 @@ def _print(report: GapReport, console: Console) -> None:
     )
     if not report.gaps:
         return
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in (
-        "Asked",
-        "Last",
-        "Signal",
-        "Component",
-        "Environment",
-        "Severity",
-        "Ruled out by",
-        "Nearest",
-        "Example",
-    ):
-        table.add_column(column, overflow="fold")
+    names = (
+        "Asked", "Last", "Signal", "Component", "Environment", "Severity", "Ruled out by", "Nearest", "Example",
+    )  # fmt: skip
+    table = columns.table(*names, fold=names)
     for gap in report.gaps:
         facts = (gap.signal_type, gap.component, gap.environment, gap.severity)
         table.add_row(
