@@ -102,7 +102,8 @@ def deleted(seen: Observed, now: datetime) -> Result:
     effects: list[Effect] = []
     if execution.status.phase in {Phase.PENDING, Phase.RUNNING}:
         was = str(execution.status.phase)
-        effects.append(_stopped(execution))
+        if not execution.spec.dry_run:  # Nothing has run of a rehearsal: it may be rehearsed again.
+            effects.append(_stopped(execution))
         effects.append(Audit(facts.event(seen, facts.CANCELLED, AuditOutcome.FAILURE, now, was=was)))
     if seen.run is not None and seen.mine:
         effects.append(delete(seen.run))

@@ -326,6 +326,15 @@ def test_deletion_takes_its_own_pipeline_run_along(mine):
     assert effects[-1].patch == {"metadata": {"finalizers": []}}
 
 
+def test_a_deleted_rehearsal_leaves_no_word():
+    """Nothing has run of it, so that it may be rehearsed again."""
+    made = running(metadata={"deletion_timestamp": NOW})
+    made = made.replace(spec=made.spec.replace(dry_run=True))
+    told, finalizer = decide(Observed(made), NOW, SETTINGS).effects
+    assert told.event.event_type == "workflow.cancelled"
+    assert finalizer.patch == {"metadata": {"finalizers": []}}
+
+
 def test_a_finished_one_rests():
     """No timer, no effect."""
     decision = decide(Observed(counted(execution(Phase.COMPLETED, lock_released=True))), later(9999), SETTINGS)
